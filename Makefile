@@ -1,0 +1,50 @@
+# The commands of this project. `make demo` and `make test` need nothing but Python 3.11+, pip and gcc.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo demo-pendulum test test-fast check format docs bench build clean
+
+demo: $(STAMP)  ## CartPole: train, evaluate, save, reload, export; about 3 minutes
+	$(BIN)/python examples/cartpole.py
+
+demo-pendulum: $(STAMP)  ## Pendulum with TD3+BC
+	$(BIN)/python examples/pendulum.py
+
+test: $(STAMP) check  ## lint, types, spelling, and all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(STAMP)  ## tests without the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## every code block of README and docs, executed
+	$(BIN)/python -m pytest tests/test_docs.py
+
+bench: $(STAMP)  ## figures of the data layer, the loop and predict; writes benchmarks/results
+	$(BIN)/python benchmarks/run_all.py
+
+build: $(STAMP)  ## sdist and wheel in dist/
+	$(BIN)/python -m build
+
+# torch first and alone, at the pinned CPU build: whatever comes later finds it installed.
+$(STAMP): constraints.txt pyproject.toml setup.py $(wildcard d3rlpy/dataset/*.pyx)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
