@@ -1,0 +1,295 @@
+# cython: language_level=3, wraparound=False, cdivision=True
+"""Links between rows, and the gathering of mini-batches: what runs once per sample, without the GIL.
+
+Memory layout: row ``i`` of every column belongs to time step ``i``, episode after episode. ``links[i]``, 16
+bits, says how row ``i`` goes on:
+
+- bit 15: the row is the last one of its episode;
+- bits 13 and 14: what the state after the row is (the next row; not known; an entry of ``successors``), or
+  that the row is not a transition at all;
+- bits 0 to 12: how many linked transitions follow, cut at ``MOST_STEPS``. n-step sums never look further.
+
+``successors[k]`` is the observation after row ``successor_rows[k]`` (ascending); entry 0 is all zeros,
+belongs to no row (-1) and stands for "not known". Rows are copied as bytes, so the dtype of observations and
+actions does not matter. Reference in pure Python: ``tests/dataset/reference.py``. Timing:
+``benchmarks/bench_sampling.py``.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.string cimport memcpy
+
+cdef enum:
+    STEPS = 0x1FFF
+    KIND = 0x6000
+    NEXT_ROW = 0x0000
+    UNKNOWN = 0x2000
+    STORED = 0x4000
+    NOTHING = 0x6000
+    END = 0x8000
+
+MOST_STEPS = STEPS
+LINK_KIND = KIND
+NO_TRANSITION = NOTHING
+ENDS_EPISODE = END
+
+
+cdef struct Storage:
+    const uint8_t* observations
+    const uint8_t* actions
+    const float* rewards
+    const uint8_t* terminals
+    const uint16_t* links
+    const float* discount  # NULL: gamma at every step
+    const int64_t* successor_rows
+    const uint8_t* successors
+    int64_t n_rows
+    int64_t n_successors
+    size_t observation_bytes
+    size_t action_bytes
+
+
+cdef struct Buffers:
+    uint8_t* observations
+    uint8_t* actions
+    float* rewards
+    uint8_t* next_observations
+    float* terminals
+    float* n_steps
+    float* discounts
+
+
+cdef void write_links(
+    const uint8_t* terminals, const uint8_t* ends, const int64_t* known, int64_t n_known, int64_t n,
+    uint16_t* links,
+) noexcept nogil:
+    """Backwards over the rows, because a row needs to know how far the one after it can go."""
+    cdef int64_t row, k = n_known - 1
+    cdef uint16_t after = NOTHING
+    for row in range(n - 1, -1, -1):
+        if known[k] == row:  # entry 0 is -1, so k never falls below it
+            after = STORED
+            k -= 1
+        elif terminals[row]:
+            after = UNKNOWN
+        elif ends[row]:
+            after = NOTHING
+        elif (after & KIND) == NOTHING:
+            after = NEXT_ROW  # the next row only serves as this one's successor
+        else:
+            after = NEXT_ROW | min((after & STEPS) + 1, STEPS)
+        links[row] = after | (END if ends[row] else 0)
+
+
+def link_rows(
+    const uint8_t[::1] terminals, const uint8_t[::1] ends, const int64_t[::1] successor_rows,
+    uint16_t[::1] links,
+):
+    """Fill ``links`` ``(N,)``; ``ends`` marks the last row of every episode, the very last one included.
+
+    The caller has checked that ``successor_rows`` starts with -1, ascends and stays below N.
+    """
+    cdef int64_t n = links.shape[0]
+    if not (terminals.shape[0] == ends.shape[0] == n) or n == 0 or successor_rows.shape[0] == 0:
+        raise ValueError("terminals, ends and links need the same length, at least 1")
+    if not ends[n - 1] or successor_rows[0] != -1:
+        raise ValueError("the last row must end an episode, and successor_rows must start with -1")
+    with nogil:
+        write_links(&terminals[0], &ends[0], &successor_rows[0], successor_rows.shape[0], n, &links[0])
+
+
+cdef inline int64_t stored(const int64_t* rows, int64_t n, int64_t row) noexcept nogil:
+    """Position of ``row`` in the ascending ``rows``; 0, the entry of zeros, if it is not there."""
+    cdef int64_t low = 0, high = n, middle
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < n and rows[low] == row else 0
+
+
+cdef inline const uint8_t* successor(const Storage* s, int64_t row) noexcept nogil:
+    """Where the observation after ``row`` lies."""
+    cdef int64_t kind = s.links[row] & KIND
+    if kind == NEXT_ROW:
+        return s.observations + (row + 1) * s.observation_bytes
+    if kind == UNKNOWN:
+        return s.successors
+    return s.successors + stored(s.successor_rows, s.n_successors, row) * s.observation_bytes
+
+
+cdef inline int64_t walk(
+    const Storage* s, int64_t row, int64_t n_steps, double gamma, float* reward, double* discount
+) noexcept nogil:
+    """Sum at most ``n_steps`` discounted rewards from ``row`` on; returns the last row visited."""
+    cdef int64_t last = row + min(n_steps - 1, <int64_t>(s.links[row] & STEPS)), k
+    cdef double product = 1.0, total = 0.0
+    for k in range(row, last + 1):
+        total += product * s.rewards[k]
+        product *= gamma if s.discount == NULL else s.discount[k]
+    reward[0] = <float>total
+    discount[0] = product
+    return last
+
+
+cdef inline int64_t first_of_stack(const Storage* s, int64_t row, int64_t n_before) noexcept nogil:
+    """The earliest of at most ``n_before`` rows that are linked to ``row`` from behind."""
+    cdef int64_t first = row
+    while first > 0 and row - first < n_before and (s.links[first - 1] & STEPS) > 0:
+        first -= 1
+    return first
+
+
+cdef inline uint8_t* repeat_frame(
+    const uint8_t* frame, int64_t times, size_t size, uint8_t* out
+) noexcept nogil:
+    """Write ``frame`` ``times`` times; returns the place after them."""
+    cdef int64_t k
+    for k in range(times):
+        memcpy(out, frame, size)
+        out += size
+    return out
+
+
+cdef inline void stack(const Storage* s, int64_t row, int64_t n_frames, uint8_t* out) noexcept nogil:
+    """The last ``n_frames`` frames up to ``row``, oldest first; the segment's first frame fills the front."""
+    cdef size_t size = s.observation_bytes
+    cdef int64_t first = first_of_stack(s, row, n_frames - 1)
+    cdef const uint8_t* frame = s.observations + first * size
+    out = repeat_frame(frame, n_frames - 1 - (row - first), size, out)
+    memcpy(out, frame, (row - first + 1) * size)
+
+
+cdef inline void stack_after(const Storage* s, int64_t row, int64_t n_frames, uint8_t* out) noexcept nogil:
+    """The stack seen after ``row``: the last ``n_frames - 1`` frames up to it, and its successor."""
+    cdef size_t size = s.observation_bytes
+    cdef int64_t first = first_of_stack(s, row, n_frames - 2), count = row - first + 1
+    cdef const uint8_t* frame = s.observations + first * size
+    out = repeat_frame(frame, n_frames - 1 - count, size, out)
+    if (s.links[row] & KIND) == NEXT_ROW:  # the successor lies right behind its history
+        memcpy(out, frame, (count + 1) * size)
+    else:
+        memcpy(out, frame, count * size)
+        memcpy(out + count * size, successor(s, row), size)
+
+
+cdef void gather(
+    const Storage* s, const int64_t* picks, int64_t batch, int64_t n_frames, int64_t n_steps, double gamma,
+    const Buffers* out,
+) noexcept nogil:
+    """Write the transitions that start at rows ``picks`` into ``out``."""
+    cdef int64_t b, row, last
+    cdef double discount
+    cdef size_t size = s.observation_bytes, stacked = n_frames * s.observation_bytes
+    for b in range(batch):
+        row = picks[b]
+        last = walk(s, row, n_steps, gamma, &out.rewards[b], &discount)
+        out.n_steps[b] = <float>(last - row + 1)
+        out.terminals[b] = s.terminals[last]
+        out.discounts[b] = 0.0 if s.terminals[last] else <float>discount
+        memcpy(out.actions + b * s.action_bytes, s.actions + row * s.action_bytes, s.action_bytes)
+        if n_frames == 1:
+            memcpy(out.observations + b * size, s.observations + row * size, size)
+            memcpy(out.next_observations + b * size, successor(s, last), size)
+        else:
+            stack(s, row, n_frames, out.observations + b * stacked)
+            stack_after(s, last, n_frames, out.next_observations + b * stacked)
+
+
+cdef int64_t first_bad_pick(const Storage* s, const int64_t* picks, int64_t batch) noexcept nogil:
+    """Position of the first pick that is no transition, -1 if all are."""
+    cdef int64_t b
+    for b in range(batch):
+        if not 0 <= picks[b] < s.n_rows or (s.links[picks[b]] & KIND) == NOTHING:
+            return b
+    return -1
+
+
+def as_bytes(array):
+    """The memory of a contiguous array as ``(nbytes,)`` uint8, not copied."""
+    if not array.flags.c_contiguous:
+        raise ValueError("the array must be contiguous")
+    return array.reshape(-1).view("u1")
+
+
+cdef class Gather:
+    """Copies transitions of one storage into one set of buffers, as often as ``fill`` is called.
+
+    Holds a view of every array whose memory it reads or writes, so nothing is freed under it; taking the
+    views, which costs more than the copying itself, happens once.
+
+    Parameters
+    ----------
+    rows : a ``Rows``. rewards, discount : ``(N,)`` float32 columns; ``discount`` may be None.
+    picks : ``(B,)`` int64, the rows to copy, read at each ``fill``.
+    out : a ``TransitionMiniBatch`` with its arrays in place.
+    """
+
+    cdef const uint8_t[::1] observations, actions, terminals, successors
+    cdef const float[::1] rewards, discount
+    cdef const uint16_t[::1] links
+    cdef const int64_t[::1] successor_rows, picks
+    cdef uint8_t[::1] out_observations, out_actions, out_next_observations
+    cdef float[::1] out_rewards, out_terminals, out_n_steps, out_discounts
+    cdef Storage storage
+    cdef Buffers buffers
+    cdef int64_t n_frames, n_steps
+    cdef double gamma
+
+    def __init__(self, rows, rewards, discount, picks, out, int64_t n_frames, int64_t n_steps, double gamma):
+        self.observations, self.actions = as_bytes(rows.observations), as_bytes(rows.actions)
+        self.terminals, self.successors = as_bytes(rows.terminals), as_bytes(rows.successors)
+        self.rewards, self.links, self.successor_rows = rewards, rows.links, rows.successor_rows
+        self.discount = rewards if discount is None else discount
+        self.picks = picks
+        self.out_observations, self.out_actions = as_bytes(out.observations), as_bytes(out.actions)
+        self.out_next_observations = as_bytes(out.next_observations)
+        self.out_rewards, self.out_terminals = out.rewards.reshape(-1), out.terminals.reshape(-1)
+        self.out_n_steps, self.out_discounts = out.n_steps.reshape(-1), out.discounts.reshape(-1)
+        self.n_frames, self.n_steps, self.gamma = n_frames, n_steps, gamma
+        self.check_sizes()
+        self.keep_pointers(discount is not None)
+
+    cdef check_sizes(self):
+        """Refuse arrays that disagree: from here on only pointers are used."""
+        cdef int64_t n = self.links.shape[0], batch = self.picks.shape[0]
+        if n == 0 or batch == 0 or not 1 <= self.n_steps <= STEPS + 1 or self.n_frames < 1:
+            raise ValueError("rows and picks must not be empty, n_steps and n_frames at least 1")
+        cdef int64_t width = self.observations.shape[0] // n, act = self.actions.shape[0] // n
+        if not (self.rewards.shape[0] == self.discount.shape[0] == self.terminals.shape[0] == n
+                and self.observations.shape[0] == n * width and self.actions.shape[0] == n * act
+                and self.successors.shape[0] == self.successor_rows.shape[0] * width > 0):
+            raise ValueError("the columns must have the same number of rows")
+        cdef int64_t stacked = batch * width * self.n_frames
+        if not (self.out_observations.shape[0] == self.out_next_observations.shape[0] == stacked
+                and self.out_actions.shape[0] == batch * act
+                and self.out_rewards.shape[0] == self.out_terminals.shape[0] == batch
+                and self.out_n_steps.shape[0] == self.out_discounts.shape[0] == batch):
+            raise ValueError("the buffers must have one row for each pick")
+        self.storage.n_rows, self.storage.n_successors = n, self.successor_rows.shape[0]
+        self.storage.observation_bytes, self.storage.action_bytes = width, act
+
+    cdef keep_pointers(self, bint with_discount):
+        self.storage.observations, self.storage.actions = &self.observations[0], &self.actions[0]
+        self.storage.rewards, self.storage.terminals = &self.rewards[0], &self.terminals[0]
+        self.storage.discount = &self.discount[0] if with_discount else NULL
+        self.storage.links, self.storage.successor_rows = &self.links[0], &self.successor_rows[0]
+        self.storage.successors = &self.successors[0]
+        self.buffers.observations, self.buffers.actions = &self.out_observations[0], &self.out_actions[0]
+        self.buffers.next_observations = &self.out_next_observations[0]
+        self.buffers.rewards, self.buffers.terminals = &self.out_rewards[0], &self.out_terminals[0]
+        self.buffers.n_steps, self.buffers.discounts = &self.out_n_steps[0], &self.out_discounts[0]
+
+    def fill(self):
+        """Copy the transitions that ``picks`` names now; ``IndexError`` before anything is written."""
+        cdef int64_t bad
+        with nogil:
+            bad = first_bad_pick(&self.storage, &self.picks[0], self.picks.shape[0])
+            if bad < 0:
+                gather(&self.storage, &self.picks[0], self.picks.shape[0], self.n_frames, self.n_steps,
+                       self.gamma, &self.buffers)
+        if bad >= 0:
+            raise IndexError(
+                f"row {self.picks[bad]} is not a transition of a storage of {self.storage.n_rows} rows"
+            )

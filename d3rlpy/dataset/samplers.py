@@ -1,0 +1,144 @@
+"""Samplers: endless mini-batches from a storage, by permutations or with replacement, with a state to save.
+
+Both cut full batches from an endless chain of *draws*, arrays of row numbers; they differ in what a draw is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .batch import TransitionMiniBatch, reusable_batch
+from .rows import Rows, check_indices
+
+DRAWN_AHEAD = 64  # batches in one draw with replacement: one call of the generator for all of them
+
+
+class _Sampler:
+    """The chain of draws and its state.
+
+    Parameters
+    ----------
+    rows, indices : the storage, and the rows of the transitions to sample, ``(T,)``.
+    batch_size, n_frames, n_steps, gamma : shape of a batch, see ``TransitionMiniBatch``.
+    seed : of the sampler's own generator; None takes one from the system.
+    rewards : ``(N,)`` float32 in place of the stored ones, so that scaling comes before n-step sums.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        indices: np.ndarray,
+        batch_size: int,
+        n_frames: int = 1,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        *,
+        seed: int | np.random.SeedSequence | None = None,
+        rewards: np.ndarray | None = None,
+    ):
+        if int(batch_size) != batch_size or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
+        self._indices = check_indices(indices, rows)
+        self._picks = np.full(batch_size, self._indices[0])
+        self._batch = reusable_batch(rows, self._picks, n_frames, n_steps, gamma, rewards)
+        self._fill = self._batch._gather.fill
+        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._next_draw()
+
+    def _draw(self) -> np.ndarray:
+        """The next row numbers, int64."""
+        raise NotImplementedError
+
+    def _next_draw(self) -> None:
+        self._before = self._generator.bit_generator.state
+        self._drawn, self._cursor = self._draw(), 0
+
+    def sample(self) -> TransitionMiniBatch:
+        """The next batch. Its arrays are the same objects every time, valid until the next call."""
+        stop = self._cursor + len(self._picks)
+        if stop <= len(self._drawn):
+            self._picks[:] = self._drawn[self._cursor : stop]
+            self._cursor = stop
+        else:
+            self._pick_across()
+        self._fill()
+        return self._batch
+
+    def _pick_across(self) -> None:
+        """Fill the picks from the rest of this draw and the start of the next ones."""
+        filled = 0
+        while filled < len(self._picks):
+            if self._cursor == len(self._drawn):
+                self._next_draw()
+            part = self._drawn[self._cursor : self._cursor + len(self._picks) - filled]
+            self._picks[filled : filled + len(part)] = part
+            self._cursor += len(part)
+            filled += len(part)
+
+    @property
+    def n_batches(self) -> int:
+        """Batches until every transition could have been seen once: T / batch_size, rounded up."""
+        return -(-len(self._indices) // len(self._picks))
+
+    @property
+    def n_transitions(self) -> int:
+        """How many transitions are sampled from, T."""
+        return len(self._indices)
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the chain stands, in plain Python values."""
+        return {
+            "sampler": type(self).__name__,
+            "transitions": len(self._indices),
+            "batch_size": len(self._picks),
+            "generator": self._before,
+            "cursor": self._cursor,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on where ``get_state`` was called, on a sampler made with the same arguments."""
+        mine = self.get_state()
+        for name in ("sampler", "transitions", "batch_size"):
+            if state.get(name) != mine[name]:
+                raise ValueError(f"the state is of a sampler with {name}={state.get(name)}, this one has {mine[name]}")
+        self._generator.bit_generator.state = state["generator"]
+        self._next_draw()
+        self._cursor = int(state["cursor"])
+
+
+class PermutationSampler(_Sampler):
+    """Every transition once, in random order, then in another one, and so on.
+
+    The last batch of a pass is filled from the next permutation, so every batch is full and no row is
+    skipped. ``shuffle=False`` walks in the given order, round and round.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        indices: np.ndarray,
+        batch_size: int,
+        n_frames: int = 1,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        shuffle: bool = True,
+        seed: int | np.random.SeedSequence | None = None,
+        rewards: np.ndarray | None = None,
+    ):
+        self._shuffle = shuffle
+        super().__init__(rows, indices, batch_size, n_frames, n_steps, gamma, seed=seed, rewards=rewards)
+
+    def _draw(self) -> np.ndarray:
+        if not self._shuffle:
+            return self._indices
+        return self._generator.permutation(self._indices)
+
+
+class RandomSampler(_Sampler):
+    """Each transition drawn independently, with replacement: for buffers that grow."""
+
+    def _draw(self) -> np.ndarray:
+        count = DRAWN_AHEAD * len(self._picks)
+        return self._indices[self._generator.integers(0, len(self._indices), size=count)]
