@@ -1,0 +1,123 @@
+"""Encoder modules: what turns an observation, or an observation and an action, into features.
+
+``Encoder`` and ``EncoderWithAction`` are the interfaces that policies and Q functions build on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import Convolutions, LayerOptions, linear_layer
+
+
+class Encoder(nn.Module, ABC):
+    """Turns observations ``(B, ...)`` into features ``(B, feature_size)``."""
+
+    feature_size: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class EncoderWithAction(nn.Module, ABC):
+    """Turns observations and actions, ``(B, A)`` or ids ``(B,)``, into features ``(B, feature_size)``."""
+
+    feature_size: int
+
+    @abstractmethod
+    def forward(self, x: Tensor, action: Tensor) -> Tensor: ...
+
+
+def as_vector(action: Tensor, action_size: int, discrete: bool, dtype: torch.dtype) -> Tensor:
+    """The action as network input ``(B, action_size)``; ids ``(B,)`` become one-hot vectors."""
+    return F.one_hot(action.long(), action_size).to(dtype) if discrete else action
+
+
+class VectorEncoder(Encoder):
+    """Fully connected layers; with ``use_dense`` every layer but the first also reads the input."""
+
+    def __init__(self, in_size: int, hidden_units: Sequence[int], use_dense: bool, options: LayerOptions):
+        super().__init__()
+        self.use_dense = use_dense
+        self.layers = nn.ModuleList()
+        self.feature_size = in_size
+        for width in hidden_units:
+            extra = in_size if use_dense and len(self.layers) > 0 else 0
+            self.layers.append(linear_layer(self.feature_size + extra, width, options))
+            self.feature_size = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for i, layer in enumerate(self.layers):
+            h = layer(torch.cat([h, x], dim=1) if self.use_dense and i > 0 else h)
+        return h
+
+
+class VectorEncoderWithAction(EncoderWithAction):
+    """``VectorEncoder`` of the observation and the action side by side."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        discrete_action: bool,
+        hidden_units: Sequence[int],
+        use_dense: bool,
+        options: LayerOptions,
+    ):
+        super().__init__()
+        self.action_size, self.discrete_action = action_size, discrete_action
+        self.body = VectorEncoder(observation_size + action_size, hidden_units, use_dense, options)
+        self.feature_size = self.body.feature_size
+
+    def forward(self, x: Tensor, action: Tensor) -> Tensor:
+        action = as_vector(action, self.action_size, self.discrete_action, x.dtype)
+        return self.body(torch.cat([x, action], dim=1))
+
+
+class PixelEncoder(Encoder):
+    """Convolutions and one fully connected layer."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        filters: Sequence[tuple[int, int, int]],
+        feature_size: int,
+        options: LayerOptions,
+    ):
+        super().__init__()
+        self.convolutions = Convolutions(observation_shape, filters, options)
+        self.layer = linear_layer(self.convolutions.out_size, feature_size, options)
+        self.feature_size = feature_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.convolutions(x))
+
+
+class PixelEncoderWithAction(EncoderWithAction):
+    """Convolutions of the image; the fully connected layer reads the action too."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        action_size: int,
+        discrete_action: bool,
+        filters: Sequence[tuple[int, int, int]],
+        feature_size: int,
+        options: LayerOptions,
+    ):
+        super().__init__()
+        self.action_size, self.discrete_action = action_size, discrete_action
+        self.convolutions = Convolutions(observation_shape, filters, options)
+        self.layer = linear_layer(self.convolutions.out_size + action_size, feature_size, options)
+        self.feature_size = feature_size
+
+    def forward(self, x: Tensor, action: Tensor) -> Tensor:
+        h = self.convolutions(x)
+        action = as_vector(action, self.action_size, self.discrete_action, h.dtype)
+        return self.layer(torch.cat([h, action], dim=1))

@@ -1,0 +1,107 @@
+"""Layers of the built-in encoders.
+
+A layer is: linear or convolution, layer norm, activation, batch norm, dropout, as far as they are asked for.
+Layer norm comes before the activation (Ball et al. 2023, RLPD).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..registry import nearest
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "swish": nn.SiLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """What a layer consists of besides its weights.
+
+    Parameters
+    ----------
+    activation : ``relu``, ``tanh``, ``swish``, ``elu`` or ``gelu``.
+    use_batch_norm, use_layer_norm : whether each layer has one.
+    dropout_rate : share of the features that is dropped while training; None for no dropout.
+    """
+
+    activation: str = "relu"
+    use_batch_norm: bool = False
+    use_layer_norm: bool = False
+    dropout_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            known = list(ACTIVATIONS)
+            hint = nearest(str(self.activation), known)
+            raise ValueError(f"activation={self.activation!r} is unknown, it must be one of {known}.{hint}")
+        if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"dropout_rate={self.dropout_rate!r} must be in [0, 1), or None for no dropout")
+
+
+def linear_layer(in_size: int, out_size: int, options: LayerOptions) -> nn.Sequential:
+    """One fully connected layer."""
+    modules: list[nn.Module] = [nn.Linear(in_size, out_size)]
+    if options.use_layer_norm:
+        modules.append(nn.LayerNorm(out_size))
+    modules.append(ACTIVATIONS[options.activation]())
+    if options.use_batch_norm:
+        modules.append(nn.BatchNorm1d(out_size))
+    if options.dropout_rate is not None:
+        modules.append(nn.Dropout(options.dropout_rate))
+    return nn.Sequential(*modules)
+
+
+def conv_layer(
+    in_channels: int, out_shape: tuple[int, int, int], kernel: int, stride: int, options: LayerOptions
+) -> nn.Sequential:
+    """One convolution without padding; layer norm covers channels and pixels, dropout whole channels."""
+    modules: list[nn.Module] = [nn.Conv2d(in_channels, out_shape[0], kernel, stride)]
+    if options.use_layer_norm:
+        modules.append(nn.LayerNorm(out_shape))
+    modules.append(ACTIVATIONS[options.activation]())
+    if options.use_batch_norm:
+        modules.append(nn.BatchNorm2d(out_shape[0]))
+    if options.dropout_rate is not None:
+        modules.append(nn.Dropout2d(options.dropout_rate))
+    return nn.Sequential(*modules)
+
+
+class Convolutions(nn.Module):
+    """Convolutions of images ``(B, C, H, W)``, flattened to ``(B, out_size)``.
+
+    Raises ``ValueError`` when the images are too small for the filters.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        filters: Sequence[tuple[int, int, int]],
+        options: LayerOptions,
+    ):
+        super().__init__()
+        channels, height, width = observation_shape
+        layers = []
+        for n_filters, kernel, stride in filters:
+            if min(height, width) < kernel:
+                raise ValueError(
+                    f"images of shape {tuple(observation_shape)} are too small for filters={filters}: "
+                    f"kernel size {kernel} meets {height} x {width} pixels. "
+                    "Give fewer or smaller filters, or larger images"
+                )
+            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+            layers.append(conv_layer(channels, (n_filters, height, width), kernel, stride, options))
+            channels = n_filters
+        self.layers = nn.Sequential(*layers)
+        self.out_size = channels * height * width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.to(next(self.parameters()).dtype)).flatten(1)

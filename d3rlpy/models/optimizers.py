@@ -1,0 +1,196 @@
+"""Optimizer factories, and the one step that every loss of the library is minimised with."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..registry import Configurable, Registry
+
+
+class Optimizer:
+    """A torch optimizer with gradient clipping and a learning-rate schedule.
+
+    Parameters
+    ----------
+    torch_optim : optimizer over one group of parameters.
+    factory : its maker, which knows clipping and schedule.
+    lr : learning rate before the schedule.
+    rate_name : the hyper-parameter that holds the learning rate.
+    """
+
+    def __init__(
+        self,
+        torch_optim: torch.optim.Optimizer,
+        factory: OptimizerFactory,
+        lr: float,
+        rate_name: str = "learning_rate",
+    ):
+        self.torch_optim = torch_optim
+        self.params: list[Tensor] = torch_optim.param_groups[0]["params"]
+        self.factory = factory
+        self.rate_name = rate_name
+        self.n_steps = 0
+        self.learning_rate = lr
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate before the schedule; setting it acts on the next step."""
+        return self._lr
+
+    @learning_rate.setter
+    def learning_rate(self, lr: float) -> None:
+        self._lr = lr
+        self.torch_optim.param_groups[0]["lr"] = lr * self.factory.multiplier(self.n_steps)
+
+    def minimize(self, loss: Tensor) -> None:
+        """One gradient step. Gradients are computed for the own parameters and for nothing else."""
+        for param in self.params:
+            param.grad = None
+        loss.backward(inputs=self.params)
+        if self.factory.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.params, self.factory.clip_grad_norm)
+        if self.factory.scheduled:
+            self.torch_optim.param_groups[0]["lr"] = self._lr * self.factory.multiplier(self.n_steps)
+        self.torch_optim.step()
+        self.n_steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the torch optimizer and the number of steps, as ``torch.load(weights_only=True)`` reads it."""
+        return {"optim": self.torch_optim.state_dict(), "n_steps": self.n_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``; the learning rate stays the one of this object."""
+        self.torch_optim.load_state_dict(state["optim"])
+        self.n_steps = state["n_steps"]
+        self.learning_rate = self._lr
+
+    def reset(self) -> None:
+        """Forget moments and steps."""
+        self.torch_optim.state.clear()
+        self.n_steps = 0
+        self.learning_rate = self._lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerFactory(Configurable, ABC):
+    """How parameters are optimised; the learning rate is a hyper-parameter of the algorithm.
+
+    The rate is multiplied by ``k / warmup_steps`` during the first ``warmup_steps`` gradient steps and then, if
+    ``cosine_steps`` is given, by half a cosine that falls to 0 over ``cosine_steps`` gradient steps. Derive from
+    this class, give it a ``TYPE`` and a ``build``, and register it for an optimizer of your own.
+
+    Parameters
+    ----------
+    clip_grad_norm : the gradient is scaled down to at most this norm; None does not clip.
+    warmup_steps : gradient steps of linear warm-up.
+    cosine_steps : gradient steps of the cosine decay; None keeps the rate constant.
+    """
+
+    clip_grad_norm: float | None = None
+    warmup_steps: int = 0
+    cosine_steps: int | None = None
+
+    @abstractmethod
+    def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
+        """The torch optimizer itself."""
+
+    def create(self, params: Iterable[Tensor], lr: float, rate_name: str = "learning_rate") -> Optimizer:
+        """Optimizer of ``params`` at learning rate ``lr``."""
+        return Optimizer(self.build(list(params), lr), self, lr, rate_name)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate changes from step to step."""
+        return self.warmup_steps > 0 or self.cosine_steps is not None
+
+    def multiplier(self, n_steps: int) -> float:
+        """Share of the learning rate at the step that follows ``n_steps`` steps."""
+        if n_steps < self.warmup_steps:
+            return (n_steps + 1) / self.warmup_steps
+        if self.cosine_steps is None:
+            return 1.0
+        progress = min(1.0, (n_steps - self.warmup_steps) / self.cosine_steps)
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+OPTIMIZERS: Registry[OptimizerFactory] = Registry("optimizer factory", OptimizerFactory)  # type: ignore[type-abstract]
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class SGDFactory(OptimizerFactory):
+    """Stochastic gradient descent."""
+
+    TYPE: ClassVar[str] = "sgd"
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr, self.momentum, self.dampening, self.weight_decay, self.nesterov, fused=True)
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class AdamFactory(OptimizerFactory):
+    """Adam (Kingma and Ba, 2015)."""
+
+    TYPE: ClassVar[str] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+
+    def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(params, lr, self.betas, self.eps, self.weight_decay, self.amsgrad, fused=True)
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class AdamWFactory(AdamFactory):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    TYPE: ClassVar[str] = "adamw"
+    weight_decay: float = 0.01
+
+    def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, lr, self.betas, self.eps, self.weight_decay, self.amsgrad, fused=True)
+
+
+@OPTIMIZERS.register
+@dataclass(frozen=True, kw_only=True)
+class RMSpropFactory(OptimizerFactory):
+    """RMSprop with the settings of Mnih et al. (2015), extended data table 1."""
+
+    TYPE: ClassVar[str] = "rmsprop"
+    alpha: float = 0.95
+    eps: float = 1e-2
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = True
+
+    def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(
+            params, lr, self.alpha, self.eps, self.weight_decay, self.momentum, self.centered, foreach=True
+        )
+
+
+def register_optimizer_factory(cls: type[OptimizerFactory]) -> type[OptimizerFactory]:
+    """Make an own optimizer factory known by its ``TYPE``."""
+    return OPTIMIZERS.register(cls)
+
+
+def create_optimizer_factory(name: str, **params: Any) -> OptimizerFactory:
+    """Optimizer factory by name: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or a registered one."""
+    return OPTIMIZERS.create(name, **params)

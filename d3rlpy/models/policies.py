@@ -1,0 +1,171 @@
+"""Policies: an encoder with a head that says how to act.
+
+``forward`` is the best action. Stochastic policies also draw actions together with their log densities, which
+are reparameterised where actions are continuous. Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ..functional import atanh, normal_log_prob, tanh_log_det
+from .bodies import Encoder
+
+
+class DeterministicPolicy(nn.Module):
+    """``a = tanh(head(encoder(x)))``."""
+
+    def __init__(self, encoder: Encoder, action_size: int):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.feature_size, action_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Actions ``(B, A)`` in [-1, 1]."""
+        return torch.tanh(self.head(self.encoder(x)))
+
+
+class GaussianPolicy(nn.Module, ABC):
+    """Base of the policies with a normal distribution of independent components.
+
+    Parameters
+    ----------
+    encoder : features of the observation.
+    action_size : number of components A.
+    min_log_std, max_log_std : bounds of the logarithm of the standard deviation.
+    """
+
+    def __init__(self, encoder: Encoder, action_size: int, min_log_std: float, max_log_std: float):
+        super().__init__()
+        self.encoder = encoder
+        self.mean = nn.Linear(encoder.feature_size, action_size)
+        self.min_log_std, self.max_log_std = min_log_std, max_log_std
+
+    @abstractmethod
+    def normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the standard deviation of the normal variable, ``(B, A)`` each."""
+
+    @abstractmethod
+    def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions ``(..., A)`` and their log densities ``(..., 1)``, differentiable in both arguments."""
+
+    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One action per observation ``(B, A)`` and its log density ``(B, 1)``."""
+        return self.draw(*self.normal(x))
+
+    def sample_n(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """``n`` actions per observation ``(B, n, A)`` and their log densities ``(B, n, 1)``; encodes once."""
+        mean, log_std = self.normal(x)
+        return self.draw(mean[:, None].expand(-1, n, -1), log_std[:, None].expand(-1, n, -1))
+
+
+class SquashedNormalPolicy(GaussianPolicy):
+    """``a = tanh(u)`` with normal ``u`` (Haarnoja et al. 2018, SAC, appendix C)."""
+
+    def __init__(self, encoder: Encoder, action_size: int, min_log_std: float = -20.0, max_log_std: float = 2.0):
+        super().__init__(encoder, action_size, min_log_std, max_log_std)
+        self.log_std = nn.Linear(encoder.feature_size, action_size)
+
+    def normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.encoder(x)
+        return self.mean(h), self.log_std(h).clamp(self.min_log_std, self.max_log_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The squashed mean ``(B, A)``."""
+        return torch.tanh(self.mean(self.encoder(x)))
+
+    def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        u = mean + log_std.exp() * torch.randn_like(mean)
+        return torch.tanh(u), normal_log_prob(u, mean, log_std) - tanh_log_det(u)
+
+    def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
+        """Log density ``(B, 1)`` of actions ``(B, A)``, which are cut off at ``1 - 1e-6``."""
+        u = atanh(action)
+        return normal_log_prob(u, *self.normal(x)) - tanh_log_det(u)
+
+
+class NormalPolicy(GaussianPolicy):
+    """Normal actions around ``tanh(mean)``, not squashed; samples are clamped to [-1, 1].
+
+    Parameters
+    ----------
+    use_std_parameter : whether the standard deviation is one learned number per component, not a function of
+        the observation: ``log std = min + sigmoid(p) (max - min)``.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        action_size: int,
+        min_log_std: float = -20.0,
+        max_log_std: float = 2.0,
+        use_std_parameter: bool = False,
+    ):
+        super().__init__(encoder, action_size, min_log_std, max_log_std)
+        self.use_std_parameter = use_std_parameter
+        if use_std_parameter:
+            self.std_parameter = nn.Parameter(torch.zeros(1, action_size))
+        else:
+            self.log_std = nn.Linear(encoder.feature_size, action_size)
+
+    def normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.encoder(x)
+        mean = torch.tanh(self.mean(h))
+        if not self.use_std_parameter:
+            return mean, self.log_std(h).clamp(self.min_log_std, self.max_log_std)
+        share = torch.sigmoid(self.std_parameter)  # (1, A)
+        return mean, (self.min_log_std + share * (self.max_log_std - self.min_log_std)).expand_as(mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean ``(B, A)``."""
+        return torch.tanh(self.mean(self.encoder(x)))
+
+    def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        """The log densities are those of the actions before clamping."""
+        u = mean + log_std.exp() * torch.randn_like(mean)
+        return u.clamp(-1.0, 1.0), normal_log_prob(u, mean, log_std)
+
+    def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
+        """Log density ``(B, 1)`` of actions ``(B, A)``."""
+        return normal_log_prob(action, *self.normal(x))
+
+
+class CategoricalPolicy(nn.Module):
+    """Probabilities of discrete actions by a softmax."""
+
+    def __init__(self, encoder: Encoder, action_size: int):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.feature_size, action_size)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the softmax makes probabilities of, ``(B, A)``."""
+        return self.head(self.encoder(x))
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """Log probabilities of all actions, ``(B, A)``."""
+        return torch.log_softmax(self.logits(x), dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The most probable action ``(B,)`` int64."""
+        return self.logits(x).argmax(dim=1)
+
+    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One action per observation ``(B,)`` int64 and its log probability ``(B, 1)``."""
+        action, log_prob = self.sample_n(x, 1)
+        return action[:, 0], log_prob[:, 0]
+
+    def sample_n(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """``n`` actions per observation ``(B, n)`` int64 and their log probabilities ``(B, n, 1)``."""
+        log_probs = self.log_probs(x)[:, None].expand(-1, n, -1)
+        # The Gumbel-max trick: torch.multinomial would wait for the device.
+        gumbel = -torch.empty_like(log_probs, memory_format=torch.contiguous_format).exponential_().log()
+        action = (log_probs.detach() + gumbel).argmax(dim=2)
+        return action, log_probs.gather(2, action[..., None])
+
+    def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
+        """Log probability ``(B, 1)`` of actions ``(B,)`` int64."""
+        return self.log_probs(x).gather(1, action[:, None])
