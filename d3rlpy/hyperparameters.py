@@ -17,7 +17,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 from .registry import nearest
 
-ALGORITHMS: dict[str, type] = {}
+ALGORITHMS: dict[str, Any] = {}
 """Every algorithm by the snake-case name of its paper."""
 
 Class = TypeVar("Class", bound=type)
@@ -56,7 +56,9 @@ def hyperparameters(cls: Class) -> Class:
     """Make ``cls`` a keyword-only dataclass that rejects unknown names and documents its parameters."""
     for name, field in vars(cls).copy().items():
         if isinstance(field, dataclasses.Field):
-            inherited = next((fields_of(b)[name].metadata for b in cls.__mro__[1:] if name in fields_of(b)), {})
+            inherited: Mapping[str, Any] = next(
+                (fields_of(b)[name].metadata for b in cls.__mro__[1:] if name in fields_of(b)), {}
+            )
             field.metadata = MappingProxyType({**inherited, **field.metadata})
     doc = cls.__doc__
     cls = dataclasses.dataclass(kw_only=True, repr=False, eq=False)(cls)  # type: ignore[assignment]
@@ -130,7 +132,9 @@ def check_hyperparameters(estimator: Any) -> None:
 # and can be dropped; a string is the new name; a function gives the new parameters.
 
 
-def _with_params(cls: type, ending: str, type_: str, params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_params(
+    cls: type, ending: str, type_: str, params: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Every factory of ``cls`` whose name ends so, as the dictionary form that registries understand."""
     changed = {}
     for name in fields_of(cls):

@@ -74,7 +74,10 @@ class RandomStream:
 
     def get_state(self) -> dict[str, Any]:
         """State as tensors and plain Python values."""
-        return {"torch": self._current() if self._depth else self._states, "numpy": self.numpy.bit_generator.state}
+        return {
+            "torch": self._current() if self._depth else self._states,
+            "numpy": self.numpy.bit_generator.state,
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from ``get_state``; a CUDA state is dropped where there is no such device."""

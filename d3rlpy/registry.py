@@ -7,7 +7,7 @@ dictionary ``{"type": name, "params": {...}}``, which is what ``params.json`` ho
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -46,7 +46,9 @@ class Configurable:
 
         ``deep`` is there for scikit-learn; parameters hold no further parameters.
         """
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}  # type: ignore[arg-type]
+        if not is_dataclass(self):
+            raise TypeError(f"{type(self).__name__} must be a dataclass, so that its fields are its parameters")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     def to_dict(self) -> dict[str, Any]:
         """``{"type": ..., "params": ...}`` with plain JSON values."""

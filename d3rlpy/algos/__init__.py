@@ -1,0 +1,47 @@
+"""The algorithms, one file a paper."""
+
+from typing import Any
+
+from ..base import Algo, ContinuousAlgo, DiscreteAlgo
+from ..hyperparameters import ALGORITHMS
+from ..registry import nearest
+from .bc import BC, DiscreteBC
+from .discrete_cql import DiscreteCQL
+from .dqn import DQN, DoubleDQN
+from .td3 import TD3
+from .td3_plus_bc import TD3PlusBC
+
+__all__ = [
+    "ALGORITHMS",
+    "BC",
+    "DQN",
+    "TD3",
+    "Algo",
+    "ContinuousAlgo",
+    "DiscreteAlgo",
+    "DiscreteBC",
+    "DiscreteCQL",
+    "DoubleDQN",
+    "TD3PlusBC",
+    "create_algo",
+    "get_algo",
+]
+
+
+def get_algo(name: str, discrete: bool) -> type[Algo]:
+    """Class of an algorithm by the snake-case name of its paper and the kind of actions.
+
+    >>> get_algo("bc", discrete=True).__name__
+    'DiscreteBC'
+    """
+    space = "discrete" if discrete else "continuous"
+    for key in (f"discrete_{name}", name) if discrete else (name,):
+        if key in ALGORITHMS and ALGORITHMS[key].action_space == space:
+            return ALGORITHMS[key]
+    known = [key for key, cls in ALGORITHMS.items() if cls.action_space == space]
+    raise ValueError(f"no algorithm for {space} actions is called {name!r}; known are {known}.{nearest(name, known)}")
+
+
+def create_algo(name: str, discrete: bool, **params: Any) -> Algo:
+    """Object of the class that ``get_algo`` finds."""
+    return get_algo(name, discrete)(**params)

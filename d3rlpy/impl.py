@@ -1,0 +1,256 @@
+"""The torch half of an algorithm: networks, optimizers, losses and one ``update``.
+
+An algorithm derives from ``ActorCriticImpl`` (continuous actions) or ``QLearningImpl`` (discrete actions), or,
+if it has no Q function, from ``AlgorithmImpl``, and adds what its paper adds. Nothing here reads a file, a numpy
+array or the value of a tensor, and nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .models.optimizers import OPTIMIZERS, Optimizer
+from .models.q_functions import QEnsemble, create_q_functions
+from .preprocessing import Scalers
+
+if TYPE_CHECKING:
+    from .dataset import TransitionMiniBatch
+
+Metrics = dict[str, Tensor]
+"""Named 0-d tensors, left on the device."""
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(slots=True)
+class Batch:
+    """A mini-batch as tensors on the device, observations and actions scaled.
+
+    ``discounts`` is ``gamma^n (1 - terminal)``, the factor of the value that follows the ``n`` summed rewards.
+    """
+
+    observations: Tensor  # (batch, ...)
+    actions: Tensor  # (batch, action_size) float, or (batch,) int64
+    rewards: Tensor  # (batch, 1)
+    next_observations: Tensor  # (batch, ...)
+    discounts: Tensor  # (batch, 1)
+
+    @classmethod
+    def of(cls, mini_batch: TransitionMiniBatch, scalers: Scalers, device: torch.device) -> Batch:
+        """The one conversion of a mini-batch; its rewards are scaled already, before their n-step sum."""
+
+        def move(array: Any) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        observations, next_observations = move(mini_batch.observations), move(mini_batch.next_observations)
+        if scalers.observation is not None:
+            observations = scalers.observation.transform(observations)
+            next_observations = scalers.observation.transform(next_observations)
+        actions = move(mini_batch.actions)
+        if not actions.is_floating_point():
+            actions = actions.long()
+        elif scalers.action is not None:
+            actions = scalers.action.transform(actions)
+        rewards, discounts = move(mini_batch.rewards), move(mini_batch.discounts)
+        return cls(observations, actions, rewards, next_observations, discounts)
+
+
+def target_copy(module: Module) -> Module:
+    """A copy that no gradient and no training mode reaches; assign it to an attribute ``targ_...``."""
+    return deepcopy(module).requires_grad_(False).eval()
+
+
+def gradient_step(optim: Optimizer, loss: Tensor) -> None:
+    """Minimise ``loss`` over the optimizer's own parameters; no other parameter receives a gradient."""
+    optim.minimize(loss)
+
+
+@torch.no_grad()
+def soft_sync(target: nn.Module, source: nn.Module, tau: float) -> None:
+    """``target <- target + tau (source - target)``; buffers such as batch-norm statistics are copied."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+    for copy, buffer in zip(target.buffers(), source.buffers(), strict=True):
+        copy.copy_(buffer)
+
+
+def hard_sync(target: nn.Module, source: nn.Module) -> None:
+    """``target <- source``, parameters and buffers."""
+    target.load_state_dict(source.state_dict())
+
+
+class AlgorithmImpl(nn.Module, ABC):
+    """Networks and optimizers of one algorithm, and how they are updated.
+
+    Parameters
+    ----------
+    hp : the estimator, whose hyper-parameters are read at use, so that ``set_params`` acts on the next update.
+    observation_shape : of one observation, frames stacked.
+    action_size : number of action dimensions, or of discrete actions.
+    device : where the networks live.
+    """
+
+    policy_modules: tuple[str, ...] = ("policy", "targ_policy")
+    """Attributes that ``copy_policy_from`` copies."""
+    q_modules: tuple[str, ...] = ("q_funcs", "targ_q_funcs")
+    """Attributes that ``copy_q_function_from`` copies."""
+
+    def __init__(self, hp: Any, observation_shape: tuple[int, ...], action_size: int, device: torch.device):
+        super().__init__()
+        self.hp = hp
+        self.observation_shape = tuple(observation_shape)
+        self.action_size = action_size
+        self.device = device
+        self.grad_step = 0
+        self.build()
+        self.to(device)
+        self.eval()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Create networks, target networks (``targ_...``) and optimizers."""
+
+    @abstractmethod
+    def update(self, batch: Batch) -> Metrics:
+        """One round of gradient steps, as in the paper's pseudo-code."""
+
+    @abstractmethod
+    def best_action(self, observations: Tensor) -> Tensor:
+        """Greedy actions ``(batch, action_size)`` or ``(batch,)``, without randomness."""
+
+    def sample_action(self, observations: Tensor) -> Tensor:
+        """Actions drawn from the policy; the greedy ones for a deterministic policy."""
+        return self.best_action(observations)
+
+    def step(self, batch: Batch) -> Metrics:
+        """Count the update, k = 1, 2, ..., and make it. What has the interval i happens when k % i == 0."""
+        self.grad_step += 1
+        return self.update(batch)
+
+    def is_due(self, interval: int) -> bool:
+        """Whether something that happens every ``interval`` updates happens in this one."""
+        return self.grad_step % interval == 0
+
+    def optimizer(self, role: str, modules: Iterable[nn.Module]) -> Optimizer:
+        """Optimizer of the parameters of ``modules`` from ``{role}_optim_factory`` and ``{role}_learning_rate``.
+
+        An empty role means ``optim_factory`` and ``learning_rate``.
+        """
+        prefix = role and f"{role}_"
+        params = [p for module in modules for p in module.parameters()]
+        factory = OPTIMIZERS.resolve(getattr(self.hp, f"{prefix}optim_factory"))
+        rate_name = f"{prefix}learning_rate"
+        return factory.create(params, getattr(self.hp, rate_name), rate_name)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Optimizers by attribute name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Optimizer)}
+
+    def refresh_learning_rates(self) -> None:
+        """Take over learning rates that ``set_params`` has changed."""
+        for optim in self.optimizers().values():
+            optim.learning_rate = getattr(self.hp, optim.rate_name)
+
+    def train(self, mode: bool = True) -> AlgorithmImpl:
+        """Training mode for the online networks; target networks stay in evaluation mode."""
+        super().train(mode)
+        for name, module in self.named_children():
+            if name.startswith("targ_"):
+                module.eval()
+        return self
+
+
+class ActorCriticImpl(AlgorithmImpl):
+    """A policy, an ensemble of critics Q(s, a), and slow copies of both where the algorithm has them."""
+
+    policy: nn.Module
+    q_funcs: QEnsemble
+    targ_q_funcs: QEnsemble
+    actor_optim: Optimizer
+    critic_optim: Optimizer
+
+    def build_critics(self) -> None:
+        """Critics, their slow copies and their optimizer."""
+        hp, shape, n_act = self.hp, self.observation_shape, self.action_size
+        self.q_funcs = create_q_functions(hp.q_func_factory, hp.critic_encoder_factory, shape, n_act, hp.n_critics)
+        self.targ_q_funcs = target_copy(self.q_funcs)
+        self.critic_optim = self.optimizer("critic", [self.q_funcs])
+
+    @abstractmethod
+    def target(self, batch: Batch) -> Tensor:
+        """Value of what follows, ``(batch, 1)`` or ``(batch, quantiles)``."""
+
+    @abstractmethod
+    def actor_loss(self, batch: Batch) -> Tensor:
+        """What the policy minimises."""
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """Temporal-difference error against ``r + gamma^n (1 - d) target``, summed over critics."""
+        with torch.no_grad():
+            target = batch.rewards + batch.discounts * self.target(batch)
+        return self.q_funcs.td_loss(target, batch.observations, batch.actions)
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        loss = self.critic_loss(batch)
+        gradient_step(self.critic_optim, loss)
+        return {"critic_loss": loss.detach()}
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        loss = self.actor_loss(batch)
+        gradient_step(self.actor_optim, loss)
+        return {"actor_loss": loss.detach()}
+
+    def update_critic_target(self) -> None:
+        soft_sync(self.targ_q_funcs, self.q_funcs, self.hp.tau)
+
+    def best_action(self, observations: Tensor) -> Tensor:
+        return self.policy(observations)
+
+    def value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Expected value of each critic, ``(critics, batch)``."""
+        return self.q_funcs(observations, actions).squeeze(2)
+
+
+class QLearningImpl(AlgorithmImpl):
+    """An ensemble of Q(s, .) over discrete actions, and its slow copy. The policy is the greedy one."""
+
+    policy_modules = ("q_funcs", "targ_q_funcs")
+
+    def build(self) -> None:
+        hp, shape, n_act = self.hp, self.observation_shape, self.action_size
+        self.q_funcs = create_q_functions(
+            hp.q_func_factory, hp.encoder_factory, shape, n_act, hp.n_critics, discrete=True
+        )
+        self.targ_q_funcs = target_copy(self.q_funcs)
+        self.optim = self.optimizer("", [self.q_funcs])
+
+    @abstractmethod
+    def target(self, batch: Batch) -> Tensor:
+        """Value of what follows, ``(batch, 1)`` or ``(batch, quantiles)``."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Temporal-difference error against ``r + gamma^n (1 - d) target``, summed over critics."""
+        with torch.no_grad():
+            target = batch.rewards + batch.discounts * self.target(batch)
+        return self.q_funcs.td_loss(target, batch.observations, batch.actions)
+
+    def update(self, batch: Batch) -> Metrics:
+        loss = self.loss(batch)
+        gradient_step(self.optim, loss)
+        if self.is_due(self.hp.target_update_interval):
+            hard_sync(self.targ_q_funcs, self.q_funcs)
+        return {"loss": loss.detach()}
+
+    def best_action(self, observations: Tensor) -> Tensor:
+        return self.q_funcs(observations).mean(dim=0).argmax(dim=1)
+
+    def value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Expected value of each critic, ``(critics, batch)``."""
+        values = self.q_funcs(observations)  # (critics, batch, actions)
+        return values.gather(2, actions.long().expand(values.shape[0], -1)[..., None]).squeeze(2)

@@ -1,0 +1,308 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from d3rlpy.algos import BC, DQN, TD3
+from d3rlpy.dataset import MDPDataset, TransitionMiniBatch
+from d3rlpy.models.encoders import VectorEncoderFactory
+from d3rlpy.training.loop import epoch_lengths
+from tests.helpers import make_dataset
+
+QUIET = {"save_metrics": False, "verbose": False, "show_progress": False}
+SMALL = VectorEncoderFactory(hidden_units=(8,))
+
+
+def small_dqn(**params):
+    return DQN(**{"batch_size": 8, "encoder_factory": SMALL, "random_state": 0, **params})
+
+
+@pytest.fixture
+def dataset():
+    """Six episodes of ten rows; three end by a timeout, so 57 rows are transitions."""
+    return make_dataset(discrete=True)
+
+
+class TestLength:
+    def test_an_epoch_is_a_pass_rounded_up_to_full_batches(self, dataset):
+        algo = small_dqn().fit(dataset, n_epochs=2, **QUIET)
+        assert algo.grad_step_ == 2 * 8  # ceil(57 / 8)
+
+    def test_every_step_asked_for_is_run_and_the_last_epoch_is_shorter(self, dataset):
+        algo = small_dqn()
+        steps = []
+        for epoch, _ in algo.fitter(dataset, n_steps=25, n_steps_per_epoch=10, **QUIET):
+            steps.append((epoch, algo.grad_step_))
+        assert steps == [(1, 10), (2, 20), (3, 25)]
+
+    def test_without_a_length_there_are_a_thousand_epochs(self):
+        assert epoch_lengths(None, None, 10_000, 7) == [7] * 1000
+
+    @pytest.mark.parametrize(
+        ("length", "message"),
+        [
+            (
+                {"n_epochs": 1, "n_steps": 1},
+                "n_epochs=1 and n_steps=1 both set the length of training: give one",
+            ),
+            ({"n_steps": 0}, "n_steps=0 of fit must be a whole number of at least 1"),
+            ({"n_steps": -5}, "n_steps=-5 of fit must be"),
+            ({"n_epochs": 0}, "n_epochs=0 of fit must be"),
+            ({"n_steps": 5, "n_steps_per_epoch": 0}, "n_steps_per_epoch=0 of fit must be"),
+            ({"n_steps": 2.5}, "n_steps=2.5 of fit must be"),
+            ({"n_steps": 5, "save_interval": 0}, "save_interval=0 of fit must be"),
+        ],
+    )
+    def test_a_length_that_makes_no_sense_is_an_error(self, dataset, length, message):
+        with pytest.raises(ValueError, match=message):
+            small_dqn().fit(dataset, **length, **QUIET)
+
+
+class TestSampling:
+    def test_each_transition_is_seen_once_a_pass(self, dataset):
+        algo = small_dqn(batch_size=19)  # 57 = 3 * 19
+        algo.build_with_dataset(dataset)
+        seen = []
+        step = algo.impl.step
+        algo.impl.step = lambda batch: seen.append(batch.observations.clone()) or step(batch)
+        algo.fit(dataset, n_epochs=1, **QUIET)
+        transitions = np.stack([t.observation for episode in dataset for t in episode])
+        assert sorted(torch.cat(seen).tolist()) == sorted(transitions.tolist())
+
+    def test_episodes_and_transitions_train_as_the_data_set_does(self, dataset):
+        def weights(data):
+            return small_dqn().fit(data, n_steps=5, **QUIET).impl.state_dict()
+
+        expected = weights(dataset)
+        for data in (dataset.episodes, [t for e in dataset for t in e]):
+            assert all(torch.equal(v, expected[k]) for k, v in weights(data).items())
+
+    def test_without_shuffling_the_rows_come_in_order(self, dataset):
+        algo = small_dqn(batch_size=4).build_with_dataset(dataset)
+        seen = []
+        step = algo.impl.step
+        algo.impl.step = lambda batch: seen.append(batch.observations.clone()) or step(batch)
+        algo.fit(dataset, n_steps=2, shuffle=False, **QUIET)
+        assert np.array_equal(torch.cat(seen).numpy(), dataset.observations[:8])
+
+
+class TestLogs:
+    def test_a_run_leaves_parameters_metrics_and_checkpoints(self, dataset, tmp_path):
+        algo = small_dqn()
+        algo.fit(
+            dataset, n_steps=6, n_steps_per_epoch=2, save_interval=2, logdir=tmp_path / "logs", experiment_name="mine",
+            with_timestamp=False, verbose=False, show_progress=False, eval_episodes=dataset, scorers={"td": "td_error"},
+        )  # fmt: skip
+        folder = tmp_path / "logs" / "mine"
+        assert algo.logdir_ == folder
+        assert sorted(p.name for p in folder.iterdir()) == sorted(
+            ["params.json", "loss.csv", "td.csv", "time_algorithm_update.csv", "time_sample_batch.csv", "time_step.csv",
+             "model_4.pt"]
+        )  # fmt: skip
+        lines = [line.split(",") for line in (folder / "loss.csv").read_text().splitlines()]
+        assert [(int(e), int(s)) for e, s, _ in lines] == [(1, 2), (2, 4), (3, 6)]
+        assert [float(v) for *_, v in lines] == [m["loss"] for _, m in algo.history_]
+        assert json.loads((folder / "params.json").read_text()) == algo.saved_params()
+        assert json.loads((folder / "params.json").read_text())["algorithm"] == "DQN"
+
+    def test_the_logged_loss_is_the_mean_over_the_epoch(self, dataset):
+        whole = small_dqn().fit(dataset, n_steps=4, **QUIET)
+        steps = small_dqn().fit(dataset, n_steps=4, n_steps_per_epoch=1, **QUIET)
+        assert whole.history_[0][1]["loss"] == pytest.approx(np.mean([m["loss"] for _, m in steps.history_]))
+
+    def test_a_quiet_run_prints_nothing_and_writes_nothing(self, dataset, tmp_path, capfd):
+        algo = small_dqn().fit(dataset, n_steps=2, **QUIET)
+        assert capfd.readouterr() == ("", "")
+        assert list(tmp_path.iterdir()) == []
+        assert algo.logdir_ is None
+
+    def test_a_loud_run_prints_a_line_an_epoch(self, dataset, capfd):
+        small_dqn().fit(dataset, n_steps=2, save_metrics=False, show_progress=False)
+        out = capfd.readouterr().out
+        assert out.startswith("epoch=1 step=2 loss=")
+        assert "time_" not in out
+
+    def test_tensorboard_gets_the_metrics_on_request(self, dataset, tmp_path):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        algo = small_dqn()
+        algo.fit(dataset, n_steps=2, tensorboard_dir=tmp_path / "board", **QUIET)
+        (folder,) = (tmp_path / "board").iterdir()
+        events = EventAccumulator(str(folder)).Reload().Scalars("metrics/loss")
+        assert [(e.step, e.value) for e in events] == [(2, pytest.approx(algo.history_[0][1]["loss"]))]
+
+    def test_the_old_tensorboard_flag_is_translated(self, dataset, tmp_path):
+        with pytest.warns(FutureWarning, match="tensorboard_dir='runs'"):
+            small_dqn().fit(dataset, n_steps=1, tensorboard=True, **QUIET)
+        assert (tmp_path / "runs").exists()
+
+    def test_two_runs_in_one_second_have_folders_of_their_own(self, dataset, tmp_path):
+        folders = {
+            small_dqn().fit(dataset, n_steps=1, logdir=tmp_path, verbose=False, show_progress=False).logdir_
+            for _ in range(3)
+        }
+        assert len(folders) == 3
+
+    def test_a_folder_that_exists_is_not_written_into(self, dataset, tmp_path):
+        (tmp_path / "mine").mkdir()
+        with pytest.raises(FileExistsError, match="choose another experiment_name"):
+            small_dqn().fit(
+                dataset,
+                n_steps=1,
+                logdir=tmp_path,
+                experiment_name="mine",
+                with_timestamp=False,
+                verbose=False,
+            )
+
+    def test_a_log_folder_that_cannot_be_made_is_an_error_before_training(self, dataset, tmp_path):
+        (tmp_path / "file").write_text("")
+        algo = small_dqn()
+        with pytest.raises(OSError, match="logdir='.*' can't be made .*choose another, or pass save_metrics=False"):
+            algo.fit(dataset, n_steps=1, logdir=tmp_path / "file" / "logs")
+        assert algo.grad_step_ == 0
+
+
+class TestScorers:
+    def test_logs_show_natural_values_and_results_collect_them(self, dataset):
+        from d3rlpy.metrics.scorer import td_error_scorer
+
+        algo = small_dqn()
+        algo.fit(
+            dataset,
+            n_steps=4,
+            n_steps_per_epoch=2,
+            eval_episodes=dataset,
+            scorers={"td": td_error_scorer},
+            **QUIET,
+        )
+        assert len(algo.eval_results_["td"]) == 2
+        assert algo.eval_results_["td"][-1] == pytest.approx(-td_error_scorer(algo, dataset.episodes))
+        assert algo.eval_results_["td"][-1] > 0
+        assert algo.history_[-1][1]["td"] == algo.eval_results_["td"][-1]
+
+    def test_scorers_can_be_a_list_of_names_and_functions(self, dataset):
+        from d3rlpy.metrics.scorer import discrete_action_match_scorer
+
+        algo = small_dqn()
+        scorers = ["td_error", discrete_action_match_scorer]
+        algo.fit(dataset, n_steps=1, eval_episodes=dataset, scorers=scorers, **QUIET)
+        assert set(algo.eval_results_) == {"td_error", "discrete_action_match"}
+
+    def test_a_scorer_without_its_episodes_is_an_error_before_training(self, dataset):
+        with pytest.raises(ValueError, match="the scorer 'td_error' needs episodes: pass eval_episodes="):
+            small_dqn().fit(dataset, n_steps=1, scorers=["td_error"], **QUIET)
+
+    def test_an_unknown_scorer_is_an_error_before_training(self, dataset):
+        with pytest.raises(ValueError, match="td_eror"):
+            small_dqn().fit(dataset, n_steps=1, scorers=["td_eror"], eval_episodes=dataset, **QUIET)
+
+
+class TestCallbacks:
+    def test_callbacks_see_every_step(self, dataset):
+        calls, more = [], []
+        algo = small_dqn()
+        algo.fit(
+            dataset, n_steps=3, n_steps_per_epoch=2, callback=[lambda *a: calls.append(a), lambda *a: more.append(a)],
+            **QUIET,
+        )  # fmt: skip
+        assert calls == more == [(algo, 1, 1), (algo, 1, 2), (algo, 2, 3)]
+
+    def test_an_error_in_a_callback_leaves_an_object_that_predicts(self, dataset):
+        algo = small_dqn(encoder_factory=VectorEncoderFactory(hidden_units=(8,), dropout_rate=0.5))
+
+        def fail(*_):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            algo.fit(dataset, n_steps=3, callback=fail, **QUIET)
+        assert not algo.impl.training
+        assert np.array_equal(algo.predict(dataset.observations), algo.predict(dataset.observations))
+
+    def test_an_abandoned_fitter_leaves_the_steps_made(self, dataset):
+        algo = small_dqn()
+        for _ in algo.fitter(dataset, n_steps=10, n_steps_per_epoch=2, **QUIET):
+            break
+        assert algo.grad_step_ == 2
+
+    def test_fitter_says_what_is_wrong_when_it_is_called(self, dataset):
+        with pytest.raises(ValueError, match="n_steps=0"):
+            small_dqn().fitter(dataset, n_steps=0)
+
+
+class TestDataThatDoesNotFit:
+    def test_float_actions_for_a_discrete_algorithm(self):
+        with pytest.raises(ValueError, match="DQN learns discrete actions, but the actions of the data set are floats"):
+            small_dqn().fit(make_dataset(discrete=False), n_steps=1, **QUIET)
+
+    def test_integer_actions_for_a_continuous_algorithm(self):
+        with pytest.raises(ValueError, match="TD3 learns continuous actions, but the actions of the data set are int"):
+            TD3().fit(make_dataset(discrete=True), n_steps=1, **QUIET)
+
+    @pytest.mark.parametrize("data", [[], None, 3, [1, 2]])
+    def test_something_that_is_no_data(self, data):
+        with pytest.raises((ValueError, TypeError)):
+            small_dqn().fit(data, n_steps=1, **QUIET)
+
+    def test_other_shapes_than_the_networks_were_built_for(self, dataset):
+        with pytest.raises(ValueError, match=r"built for observations of shape \(5,\), the data set has \(3,\)"):
+            small_dqn().create_impl((5,), 2).fit(dataset, n_steps=1, **QUIET)
+        with pytest.raises(ValueError, match="built for action_size=1, the data set has 2"):
+            small_dqn().create_impl((3,), 1).fit(dataset, n_steps=1, **QUIET)
+
+    def test_frames_of_vectors(self, dataset):
+        with pytest.raises(ValueError, match="n_frames=4 stacks images, but observations have the shape"):
+            small_dqn(n_frames=4).fit(dataset, n_steps=1, **QUIET)
+
+    def test_a_pixel_scaler_for_vectors(self, dataset):
+        with pytest.raises(ValueError, match="PixelScaler scales uint8 images, observations have the shape"):
+            small_dqn(scaler="pixel").fit(dataset, n_steps=1, **QUIET)
+
+    def test_actions_beyond_the_range_of_the_policy_are_a_warning(self):
+        rng = np.random.default_rng(0)
+        n = 20
+        data = MDPDataset(
+            rng.normal(size=(n, 3)), rng.uniform(-2, 2, (n, 1)).astype(np.float32), np.zeros(n), np.ones(n)
+        )
+        algo = BC(encoder_factory=SMALL, random_state=0)
+        with pytest.warns(
+            UserWarning, match=r"actions of the data set lie in \[.*\], but BC acts in \[-1, 1\]: pass ac"
+        ):
+            algo.fit(data, n_steps=1, **QUIET)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            BC(encoder_factory=SMALL, action_scaler="min_max").fit(data, n_steps=1, **QUIET)
+
+    def test_divergence_is_a_warning(self, dataset):
+        algo = small_dqn(learning_rate=1e30)
+        with pytest.warns(UserWarning, match="loss is not a number after .* updates: training has diverged"):
+            algo.fit(dataset, n_steps=30, **QUIET)
+
+
+class TestUpdate:
+    def test_a_batch_of_another_gamma_is_an_error(self, dataset):
+        algo = small_dqn(gamma=0.9).build_with_dataset(dataset)
+        with pytest.raises(ValueError, match=r"the mini-batch has gamma=0.99, DQN has gamma=0.9"):
+            algo.update(TransitionMiniBatch(dataset.episodes[0].transitions))
+
+    def test_the_old_arguments_are_accepted(self, dataset):
+        algo = small_dqn().build_with_dataset(dataset)
+        with pytest.warns(FutureWarning, match=r"write update\(batch\)"):
+            metrics = algo.update(1, 1, TransitionMiniBatch(dataset.episodes[0].transitions))
+        assert metrics["loss"] > 0
+
+    def test_a_reward_scaler_acts_on_an_update_by_hand_before_the_sum(self, dataset):
+        from d3rlpy.preprocessing import ClipRewardScaler
+
+        algo = small_dqn(reward_scaler=ClipRewardScaler(low=-0.1, high=0.1), n_steps=3, gamma=0.5)
+        algo.build_with_dataset(dataset)
+        seen = []
+        step = algo.impl.step
+        algo.impl.step = lambda batch: seen.append(batch.rewards) or step(batch)
+        transitions = dataset.episodes[0].transitions
+        algo.update(TransitionMiniBatch(transitions, n_steps=3, gamma=0.5))
+        clipped = np.clip(dataset.rewards[:10], -0.1, 0.1)
+        expected = [sum(0.5**k * clipped[t + k] for k in range(min(3, 10 - t))) for t in range(10)]
+        assert seen[0].squeeze(1).numpy() == pytest.approx(expected, abs=1e-6)
