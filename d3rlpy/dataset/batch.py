@@ -63,7 +63,6 @@ class TransitionMiniBatch:
         "_gather",
         "_given",
         "_indices",
-        "_rewards",
         "_rows",
         "actions",
         "discounts",
@@ -107,10 +106,9 @@ class TransitionMiniBatch:
         self.next_observations = np.empty_like(self.observations)
         self.actions = np.empty((size, *rows.actions.shape[1:]), rows.actions.dtype)
         self.rewards, self.terminals, self.n_steps, self.discounts = np.empty((4, size, 1), np.float32)
-        self._rewards = check_rewards(rows, rewards)
-        self._gather = Gather(
-            rows, self._rewards, rows.columns.get("discount"), indices, self, n_frames, n_steps, gamma
-        )
+        column = check_rewards(rows, rewards)
+        discount = rows.columns.get("discount")
+        self._gather = Gather(rows, column, discount, indices, self, n_frames, n_steps, gamma)
 
     @property
     def indices(self) -> np.ndarray:

@@ -94,8 +94,8 @@ def resolve_ends(terminals: np.ndarray, timeouts: Any, episode_terminals: Any) -
 
 def find_successors(
     observations: np.ndarray, next_observations: Any, ends: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Successors that are not simply the next row: rows, observations, how many lie inside episodes."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows whose successor is not simply the next row, and those successors."""
     following = to_observations("next_observations", next_observations)
     check_length("next_observations", following, len(observations))
     if following.shape != observations.shape or following.dtype != observations.dtype:
@@ -109,12 +109,7 @@ def find_successors(
         differ = following[:-1][part] != observations[after]
         apart[:-1][part] |= differ.reshape(len(differ), -1).any(axis=1)
     rows = np.flatnonzero(apart).astype(np.int64, copy=False)
-    return rows, following[rows], int(np.count_nonzero(apart & ~ends))
-
-
-def no_successors(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """No rows and no observations, of the right types."""
-    return np.empty(0, np.int64), observations[:0]
+    return rows, following[rows]
 
 
 def finish(rows: Rows, *, dropped: Mapping[str, int], cut_links: int = 0, unfinished: int = 0) -> tuple[Rows, Report]:
@@ -161,14 +156,11 @@ def build_rows(
     rewards = to_scalars("rewards", rewards, n_rows)
     terminals = to_flags("terminals", terminals, n_rows)
     ends, unfinished = resolve_ends(terminals, timeouts, episode_terminals)
-    cut_links = 0
     if next_observations is not None:
-        *successors, cut_links = find_successors(observations, next_observations, ends)  # type: ignore[assignment]
+        successors = find_successors(observations, next_observations, ends)
     elif successors is None:
-        successors = no_successors(observations)
-    else:
-        cut_links = int(np.count_nonzero(~ends[successors[0]]))
-    assert successors is not None
+        successors = np.empty(0, np.int64), observations[:0]
+    cut_links = int(np.count_nonzero(~ends[successors[0]]))
     rows = assemble(
         observations,
         actions,

@@ -79,7 +79,7 @@ class MDPDataset:
 
     def _take(self, rows: Rows, report: Report, given_action_size: int | None) -> None:
         self._rows, self._report, self._given_action_size = rows, report, given_action_size
-        self._episodes: list[Episode] | None = None
+        self._episodes: list[Episode] = []
 
     @classmethod
     def _of(cls, rows: Rows, report: Report, given_action_size: int | None) -> MDPDataset:
@@ -173,9 +173,8 @@ class MDPDataset:
     @property
     def episodes(self) -> list[Episode]:
         """Every episode that has a transition, in order."""
-        if self._episodes is None:
+        if not self._episodes:  # every data set has one
             self.build_episodes()
-        assert self._episodes is not None
         return self._episodes
 
     def build_episodes(self) -> None:

@@ -146,6 +146,9 @@ def test_a_row_without_known_successor_is_no_transition():
     rows, _ = rows_of(MDPDataset(np.zeros((3, 2)), [0, 1, 0], np.zeros(3), flags(3), timeouts=flags(3, 2)))
     with pytest.raises(IndexError, match="row 2 is not a transition"):
         gather(rows, [0, 2])
+    batch = reusable_batch(rows, np.array([2]))
+    with pytest.raises(IndexError, match="row 2 is not a transition of a storage of 3 rows"):
+        batch._gather.fill()
 
 
 def test_the_kernel_refuses_buffers_that_do_not_fit():
