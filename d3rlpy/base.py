@@ -251,7 +251,8 @@ class Algo(BaseEstimator):
         ``ValueError`` for unknown names, values out of bounds, and, on a built object, for parameters that
         shape its networks.
         """
-        declared, changed = fields_of(type(self)), {}
+        declared = fields_of(type(self))
+        changed: dict[str, Any] = {}
         for name, value in params.items():
             base = name.partition("__")[0]
             if base not in declared:
