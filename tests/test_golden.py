@@ -1,6 +1,6 @@
 """Files of earlier versions still load, and seeded training still takes the path it took.
 
-``python -m tests.test_golden`` writes the files anew; do so only for a change that is meant to change them, and say why.
+``python -m tests.test_golden`` writes the files anew: only for a change that is meant to change them, and say why.
 """
 
 import json
@@ -42,7 +42,9 @@ def test_a_model_of_the_first_format_loads_and_acts_as_it_did():
 def main() -> None:
     """Write the golden files."""
     GOLDEN.mkdir(exist_ok=True)
-    (GOLDEN / "trajectories.json").write_text(json.dumps({name: trajectory(name) for name in ALGORITHMS}, indent=1) + "\n")
+    (GOLDEN / "trajectories.json").write_text(
+        json.dumps({name: trajectory(name) for name in ALGORITHMS}, indent=1) + "\n"
+    )
     algo = make("dqn", scaler="standard", reward_scaler="standard")
     algo.fit(dataset_for(algo), n_steps=20, **QUIET)
     algo.save_model(GOLDEN / "dqn_model.pt")
