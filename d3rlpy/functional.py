@@ -26,21 +26,20 @@ def huber(u: Tensor) -> Tensor:
 
 
 def quantile_huber_loss(quantiles: Tensor, target: Tensor, taus: Tensor) -> Tensor:
-    """Quantile regression with Huber's loss (Dabney et al. 2018, eq. 10 and algorithm 1), ``(B,)``.
+    """Quantile regression with Huber's loss (Dabney et al. 2018, eq. 10 and algorithm 1), ``(..., B)``.
 
     The sum over own quantiles j of the mean over target quantiles i of ``|tau_j - 1[u < 0]| huber(u)``, where
     ``u = target_i - quantile_j``.
 
     Parameters
     ----------
-    quantiles : own quantiles, ``(B, N)``.
+    quantiles : own quantiles, ``(..., B, N)``.
     target : samples or quantiles of the target, ``(B, M)``.
     taus : levels of the own quantiles, ``(N,)`` or ``(B, N)``.
     """
-    u = target[:, :, None] - quantiles[:, None, :]  # (B, M, N)
-    below = (u < 0).to(u.dtype)
-    weight = (taus.unsqueeze(-2) - below).abs()
-    return (weight * huber(u)).sum(dim=2).mean(dim=1)
+    u = target[:, :, None] - quantiles[..., None, :]  # (..., B, M, N)
+    weight = (taus.unsqueeze(-2) - (u < 0).to(u.dtype)).abs()
+    return (weight * huber(u)).sum(dim=-1).mean(dim=-1)
 
 
 def expectile_loss(u: Tensor, expectile: float) -> Tensor:

@@ -8,10 +8,11 @@ array or the value of a tensor, and nothing waits for the device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +76,28 @@ def gradient_step(optim: Optimizer, loss: Tensor) -> None:
 @torch.no_grad()
 def soft_sync(target: nn.Module, source: nn.Module, tau: float) -> None:
     """``target <- target + tau (source - target)``; buffers such as batch-norm statistics are copied."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
-    for copy, buffer in zip(target.buffers(), source.buffers(), strict=True):
+    params, source_params, buffers, source_buffers = _lists_of(target, source)
+    torch._foreach_lerp_(params, source_params, tau)
+    for copy, buffer in zip(buffers, source_buffers, strict=True):
         copy.copy_(buffer)
+
+
+Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+_lists: WeakKeyDictionary[nn.Module, Lists] = WeakKeyDictionary()
+
+
+def _lists_of(target: nn.Module, source: nn.Module) -> Lists:
+    """Parameters and buffers of both; walking through modules costs as much as the update itself."""
+    if target not in _lists:
+        params: list[list[Tensor]] = [list(module.parameters()) for module in (target, source)]
+        _lists[target] = (params[0], params[1], list(_buffers(target)), list(_buffers(source)))
+    return _lists[target]
+
+
+def _buffers(module: nn.Module) -> Iterator[Tensor]:
+    """Buffers that are part of the state; constants aren't."""
+    persistent = module.state_dict(keep_vars=True)
+    return (persistent[name] for name, _ in module.named_buffers() if name in persistent)
 
 
 def hard_sync(target: nn.Module, source: nn.Module) -> None:
@@ -234,11 +254,14 @@ class QLearningImpl(AlgorithmImpl):
     def target(self, batch: Batch) -> Tensor:
         """Value of what follows, ``(batch, 1)`` or ``(batch, quantiles)``."""
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Temporal-difference error against ``r + gamma^n (1 - d) target``, summed over critics."""
+    def td_target(self, batch: Batch) -> Tensor:
+        """``r + gamma^n (1 - d) target``."""
         with torch.no_grad():
-            target = batch.rewards + batch.discounts * self.target(batch)
-        return self.q_funcs.td_loss(target, batch.observations, batch.actions)
+            return batch.rewards + batch.discounts * self.target(batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Temporal-difference error, summed over critics."""
+        return self.q_funcs.td_loss(self.td_target(batch), batch.observations, batch.actions)
 
     def update(self, batch: Batch) -> Metrics:
         loss = self.loss(batch)
@@ -248,7 +271,7 @@ class QLearningImpl(AlgorithmImpl):
         return {"loss": loss.detach()}
 
     def best_action(self, observations: Tensor) -> Tensor:
-        return self.q_funcs(observations).mean(dim=0).argmax(dim=1)
+        return self.q_funcs.best_action(observations)
 
     def value(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Expected value of each critic, ``(critics, batch)``."""

@@ -13,7 +13,18 @@ PACKAGE = Path(d3rlpy.__file__).parent
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
 FLOORS = {
-    0: ["registry", "hyperparameters", "functional", "gpu", "randomness", "files", "signatures", "dataset", "envs"],
+    0: [
+        "registry",
+        "hyperparameters",
+        "functional",
+        "gpu",
+        "randomness",
+        "kernels",
+        "files",
+        "signatures",
+        "dataset",
+        "envs",
+    ],
     1: ["preprocessing", "models", "logger"],
     2: ["impl"],
     3: ["training", "export", "metrics", "saving"],

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..hyperparameters import algorithm, hp
 from ..impl import Batch
+from ..models.q_functions import pick_action
 from .dqn import DQN, DoubleDQNImpl
 
 
@@ -20,12 +21,13 @@ class DiscreteCQLImpl(DoubleDQNImpl):
     hp: DiscreteCQL
 
     def loss(self, batch: Batch) -> Tensor:
-        return super().loss(batch) + self.hp.alpha * self.conservative_loss(batch)
+        values = self.q_funcs.evaluate(batch.observations)  # one pass for both terms
+        td_loss = values.td_loss(self.td_target(batch), batch.actions)
+        return td_loss + self.hp.alpha * self.conservative_loss(values.expected(), batch.actions)
 
-    def conservative_loss(self, batch: Batch) -> Tensor:
-        """``E[log sum_a exp Q(s, a) - Q(s, a_data)]``, the mean of the critics (eq. 4)."""
-        q = self.q_funcs(batch.observations).mean(dim=0)  # (batch, actions)
-        return (q.logsumexp(dim=1) - q.gather(1, batch.actions[:, None]).squeeze(1)).mean()
+    def conservative_loss(self, q: Tensor, actions: Tensor) -> Tensor:
+        """``E[log sum_a exp Q(s, a) - Q(s, a_data)]``, summed over critics (eq. 4); ``q`` is (critics, batch, A)."""
+        return (q.logsumexp(dim=2) - pick_action(q[..., None], actions).squeeze(2)).mean(dim=1).sum()
 
 
 @algorithm

@@ -23,8 +23,7 @@ class DQNImpl(QLearningImpl):
 
     def target(self, batch: Batch) -> Tensor:
         """``max_a Q-(s', a)``."""
-        best = self.targ_q_funcs(batch.next_observations).mean(dim=0).argmax(dim=1)  # (batch,)
-        return self.targ_q_funcs.target(batch.next_observations, best)
+        return self.targ_q_funcs.greedy_target(batch.next_observations)
 
 
 class DoubleDQNImpl(DQNImpl):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Convolutions, LayerOptions, linear_layer
+from .mlp import Linear, mlp
 
 
 class Encoder(nn.Module, ABC):
@@ -45,6 +47,7 @@ class VectorEncoder(Encoder):
         super().__init__()
         self.use_dense = use_dense
         self.layers = nn.ModuleList()
+        self.plain = options.is_plain_relu and not use_dense
         self.feature_size = in_size
         for width in hidden_units:
             extra = in_size if use_dense and len(self.layers) > 0 else 0
@@ -121,3 +124,34 @@ class PixelEncoderWithAction(EncoderWithAction):
         h = self.convolutions(x)
         action = as_vector(action, self.action_size, self.discrete_action, h.dtype)
         return self.layer(torch.cat([h, action], dim=1))
+
+
+class Network(nn.Module):
+    """An encoder and a linear head; where the encoder is a plain ReLU network, both are computed as one.
+
+    Parameters
+    ----------
+    encoder : features of the observation, or of observation and action.
+    n_outputs : width of the head.
+    """
+
+    def __init__(self, encoder: Encoder | EncoderWithAction, n_outputs: int):
+        super().__init__()
+        self.encoder = encoder
+        self.head = Linear(encoder.feature_size, n_outputs)
+        self.layers = plain_layers(encoder, self.head)
+
+    def outputs(self, x: Tensor, action: Tensor | None = None) -> Tensor:
+        """Outputs of the head, ``(B, n_outputs)``."""
+        if self.layers is not None:
+            return mlp(x if action is None else torch.cat([x, action], dim=1), [self.layers])[0]
+        return self.head(self.encoder(x) if action is None else self.encoder(x, action))
+
+
+def plain_layers(encoder: nn.Module, head: Linear) -> list[Linear] | None:
+    """The linear layers of an encoder and its head if nothing but ReLU stands between them, else None."""
+    if type(encoder) is VectorEncoderWithAction and not encoder.discrete_action:
+        encoder = encoder.body
+    if type(encoder) is not VectorEncoder or not encoder.plain:
+        return None
+    return [*(cast(Linear, cast(nn.Sequential, layer)[0]) for layer in encoder.layers), head]

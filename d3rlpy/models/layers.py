@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..registry import nearest
+from .mlp import Linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -46,13 +47,22 @@ class LayerOptions:
         if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate={self.dropout_rate!r} must be in [0, 1), or None for no dropout")
 
+    @property
+    def is_plain_relu(self) -> bool:
+        """Whether a layer is a matrix product and a ReLU and nothing else."""
+        return self.activation == "relu" and not (
+            self.use_batch_norm or self.use_layer_norm or self.dropout_rate is not None
+        )
+
 
 def linear_layer(in_size: int, out_size: int, options: LayerOptions) -> nn.Sequential:
     """One fully connected layer."""
-    modules: list[nn.Module] = [nn.Linear(in_size, out_size)]
+    relu = options.activation == "relu" and not options.use_layer_norm
+    modules: list[nn.Module] = [Linear(in_size, out_size, relu)]
     if options.use_layer_norm:
         modules.append(nn.LayerNorm(out_size))
-    modules.append(ACTIVATIONS[options.activation]())
+    if not relu:
+        modules.append(ACTIVATIONS[options.activation]())
     if options.use_batch_norm:
         modules.append(nn.BatchNorm1d(out_size))
     if options.dropout_rate is not None:

@@ -12,36 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import atanh, normal_log_prob, tanh_log_det
-from .bodies import Encoder
+from .bodies import Encoder, Network
 
 
-class DeterministicPolicy(nn.Module):
+class DeterministicPolicy(Network):
     """``a = tanh(head(encoder(x)))``."""
-
-    def __init__(self, encoder: Encoder, action_size: int):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_size, action_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Actions ``(B, A)`` in [-1, 1]."""
-        return torch.tanh(self.head(self.encoder(x)))
+        return torch.tanh(self.outputs(x))
 
 
-class GaussianPolicy(nn.Module, ABC):
+class GaussianPolicy(Network, ABC):
     """Base of the policies with a normal distribution of independent components.
 
     Parameters
     ----------
     encoder : features of the observation.
-    action_size : number of components A.
+    n_outputs : width of the head: the means, and behind them log standard deviations where they are outputs.
     min_log_std, max_log_std : bounds of the logarithm of the standard deviation.
     """
 
-    def __init__(self, encoder: Encoder, action_size: int, min_log_std: float, max_log_std: float):
-        super().__init__()
-        self.encoder = encoder
-        self.mean = nn.Linear(encoder.feature_size, action_size)
+    def __init__(self, encoder: Encoder, n_outputs: int, min_log_std: float, max_log_std: float):
+        super().__init__(encoder, n_outputs)
         self.min_log_std, self.max_log_std = min_log_std, max_log_std
 
     @abstractmethod
@@ -66,16 +59,15 @@ class SquashedNormalPolicy(GaussianPolicy):
     """``a = tanh(u)`` with normal ``u`` (Haarnoja et al. 2018, SAC, appendix C)."""
 
     def __init__(self, encoder: Encoder, action_size: int, min_log_std: float = -20.0, max_log_std: float = 2.0):
-        super().__init__(encoder, action_size, min_log_std, max_log_std)
-        self.log_std = nn.Linear(encoder.feature_size, action_size)
+        super().__init__(encoder, 2 * action_size, min_log_std, max_log_std)
 
     def normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.encoder(x)
-        return self.mean(h), self.log_std(h).clamp(self.min_log_std, self.max_log_std)
+        mean, log_std = self.outputs(x).chunk(2, dim=1)
+        return mean, log_std.clamp(self.min_log_std, self.max_log_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """The squashed mean ``(B, A)``."""
-        return torch.tanh(self.mean(self.encoder(x)))
+        return torch.tanh(self.outputs(x).chunk(2, dim=1)[0])
 
     def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         u = mean + log_std.exp() * torch.randn_like(mean)
@@ -104,24 +96,22 @@ class NormalPolicy(GaussianPolicy):
         max_log_std: float = 2.0,
         use_std_parameter: bool = False,
     ):
-        super().__init__(encoder, action_size, min_log_std, max_log_std)
-        self.use_std_parameter = use_std_parameter
+        super().__init__(encoder, action_size if use_std_parameter else 2 * action_size, min_log_std, max_log_std)
+        self.action_size, self.use_std_parameter = action_size, use_std_parameter
         if use_std_parameter:
             self.std_parameter = nn.Parameter(torch.zeros(1, action_size))
-        else:
-            self.log_std = nn.Linear(encoder.feature_size, action_size)
 
     def normal(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.encoder(x)
-        mean = torch.tanh(self.mean(h))
+        outputs = self.outputs(x)
+        mean = torch.tanh(outputs[:, : self.action_size])
         if not self.use_std_parameter:
-            return mean, self.log_std(h).clamp(self.min_log_std, self.max_log_std)
+            return mean, outputs[:, self.action_size :].clamp(self.min_log_std, self.max_log_std)
         share = torch.sigmoid(self.std_parameter)  # (1, A)
         return mean, (self.min_log_std + share * (self.max_log_std - self.min_log_std)).expand_as(mean)
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean ``(B, A)``."""
-        return torch.tanh(self.mean(self.encoder(x)))
+        return torch.tanh(self.outputs(x)[:, : self.action_size])
 
     def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         """The log densities are those of the actions before clamping."""
@@ -133,17 +123,12 @@ class NormalPolicy(GaussianPolicy):
         return normal_log_prob(action, *self.normal(x))
 
 
-class CategoricalPolicy(nn.Module):
+class CategoricalPolicy(Network):
     """Probabilities of discrete actions by a softmax."""
-
-    def __init__(self, encoder: Encoder, action_size: int):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_size, action_size)
 
     def logits(self, x: Tensor) -> Tensor:
         """What the softmax makes probabilities of, ``(B, A)``."""
-        return self.head(self.encoder(x))
+        return self.outputs(x)
 
     def log_probs(self, x: Tensor) -> Tensor:
         """Log probabilities of all actions, ``(B, A)``."""

@@ -29,8 +29,8 @@ def test_the_stochastic_loss_is_the_negative_log_likelihood_of_the_squashed_norm
     hidden = np.maximum(
         b["observations"] @ weights["encoder.layers.0.0.weight"].T + weights["encoder.layers.0.0.bias"], 0
     )
-    mean = hidden @ weights["mean.weight"].T + weights["mean.bias"]
-    std = np.exp(np.clip(hidden @ weights["log_std.weight"].T + weights["log_std.bias"], -20, 2))
+    mean, log_std = np.split(hidden @ weights["head.weight"].T + weights["head.bias"], 2, axis=1)
+    std = np.exp(np.clip(log_std, -20, 2))
     u = np.arctanh(b["actions"])
     density = np.exp(-0.5 * ((u - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi)) / (1 - b["actions"] ** 2)
     assert impl.loss(batch).item() == pytest.approx(-np.log(density).sum(axis=1).mean(), rel=1e-6)

@@ -104,3 +104,12 @@ def test_the_values_of_a_corridor_are_found(cls, q_func, n_critics):
     values = np.stack([algo.predict_value(states, np.full(4, a)) for a in (0, 1)], axis=1)
     assert values == pytest.approx(corridor_values(), abs=0.05)
     assert algo.predict(states).tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("cls", [DQN, DoubleDQN])
+def test_choosing_the_next_action_leaves_batch_statistics_alone(cls):
+    encoder = VectorEncoderFactory(hidden_units=(8,), use_batch_norm=True)
+    impl = cls(encoder_factory=encoder, random_state=0).create_impl((3,), 4).impl.train()
+    impl.step(random_batch(32, action_size=4, discrete=True))
+    counts = [b.item() for n, b in impl.q_funcs.named_buffers() if n.endswith("num_batches_tracked")]
+    assert counts == [1]

@@ -6,6 +6,7 @@ from .base import (
     QFunction,
     QFunctionFactory,
     create_q_func_factory,
+    pick_action,
     register_q_func_factory,
 )
 from .ensemble import QEnsemble, create_q_functions, reduce_distributions, reduce_values
@@ -22,6 +23,7 @@ __all__ = [
     "QRQFunctionFactory",
     "create_q_func_factory",
     "create_q_functions",
+    "pick_action",
     "reduce_distributions",
     "reduce_values",
     "register_q_func_factory",

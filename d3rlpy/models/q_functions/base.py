@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...registry import Configurable, Registry
-from ..bodies import Encoder, EncoderWithAction
+from ..bodies import Encoder, EncoderWithAction, Network
 
 
 class QFunction(nn.Module, ABC):
@@ -42,10 +42,57 @@ class DiscreteQFunction(QFunction):
         return pick_action(self.distributions(x), action)
 
 
+class Readout(nn.Module, ABC):
+    """What the outputs of a linear head mean; the same for all critics of an ensemble, with any leading axes.
+
+    Outputs are ``(..., A * N)`` for discrete and ``(..., N)`` for continuous actions.
+    """
+
+    @abstractmethod
+    def expected(self, outputs: Tensor) -> Tensor:
+        """Expected values, ``(..., A)`` or ``(..., 1)``."""
+
+    @abstractmethod
+    def distributions(self, outputs: Tensor) -> Tensor:
+        """Values of equal probability, ``(..., A, N)`` or ``(..., N)``."""
+
+    @abstractmethod
+    def error(self, values: Tensor, target: Tensor) -> Tensor:
+        """Error of values ``(..., B, N)`` against a target ``(B, 1)`` or ``(B, M)``, mean of all rows, a scalar."""
+
+
+class LinearQFunction(Network, QFunction):
+    """A critic that ends in a linear head, whose outputs a ``Readout`` explains."""
+
+    def __init__(self, encoder: Encoder | EncoderWithAction, n_outputs: int, readout: Readout):
+        super().__init__(encoder, n_outputs)
+        self.readout = readout
+
+    def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
+        return self.readout.expected(self.outputs(x, action))
+
+    def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
+        return self.readout.error(self.distribution(x, action), target)
+
+
+class ContinuousLinearQFunction(LinearQFunction):
+    """A critic of continuous actions."""
+
+    def distribution(self, x: Tensor, action: Tensor) -> Tensor:
+        return self.readout.distributions(self.outputs(x, action))
+
+
+class DiscreteLinearQFunction(LinearQFunction, DiscreteQFunction):
+    """A critic of discrete actions."""
+
+    def distributions(self, x: Tensor) -> Tensor:
+        return self.readout.distributions(self.outputs(x))
+
+
 def pick_action(values: Tensor, action: Tensor) -> Tensor:
-    """Entries ``(B, N)`` of ``values`` ``(B, A, N)`` at the actions ``(B,)`` int64."""
-    index = action[:, None, None].expand(-1, 1, values.shape[2])
-    return values.gather(1, index).squeeze(1)
+    """Entries ``(..., B, N)`` of ``values`` ``(..., B, A, N)`` at the actions ``(B,)`` int64."""
+    index = action[:, None, None].expand(*values.shape[:-2], 1, values.shape[-1])
+    return values.gather(-2, index).squeeze(-2)
 
 
 class QFunctionFactory(Configurable, ABC):

@@ -5,16 +5,26 @@ The critic axis always comes first. How the critics are computed is this file's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..encoders import EncoderFactory, create_encoder, create_encoder_with_action
-from .base import Q_FUNCTIONS, DiscreteQFunction, QFunction, QFunctionFactory
+from ..mlp import Linear, mlp
+from .base import (
+    Q_FUNCTIONS,
+    DiscreteQFunction,
+    LinearQFunction,
+    QFunction,
+    QFunctionFactory,
+    Readout,
+    pick_action,
+)
 
+CHANGE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 REDUCTIONS = ("min", "max", "mean", "mix")
 
 
@@ -40,6 +50,8 @@ def reduce_distributions(distributions: Tensor, reduction: str = "min", lam: flo
     ``min`` and ``max`` take the whole distribution of the critic whose expected value is the smallest or
     largest, separately for each entry: a minimum of each quantile would be the distribution of no critic.
     """
+    if reduction in REDUCTIONS and len(distributions) == 1:
+        return distributions[0]
     if distributions.shape[-1] == 1 or reduction not in ("min", "max", "mix"):
         return reduce_values(distributions, reduction, lam)
     expected = distributions.mean(dim=-1)  # (K, ...)
@@ -55,44 +67,122 @@ def reduce_distributions(distributions: Tensor, reduction: str = "min", lam: flo
     return lam * of_critic(expected.argmin(dim=0)) + (1.0 - lam) * of_critic(expected.argmax(dim=0))
 
 
+class QValues:
+    """Values of all critics for one batch of observations, computed once and used for several things.
+
+    Continuous actions are given when it is made, discrete ones when a value of theirs is wanted.
+    """
+
+    def __init__(self, critics: Sequence[QFunction], x: Tensor, action: Tensor | None):
+        self.critics, self.x, self.action = critics, x, action
+
+    def expected(self) -> Tensor:
+        """Expected values ``(K, B, 1)`` of continuous actions, or ``(K, B, A)`` of all discrete ones."""
+        return torch.stack([c(self.x) if self.action is None else c(self.x, self.action) for c in self.critics])
+
+    def distributions(self, action: Tensor) -> Tensor:
+        """Values of equal probability, ``(K, B, N)``."""
+        return torch.stack([critic.distribution(self.x, action) for critic in self.critics])
+
+    def all_distributions(self) -> Tensor:
+        """Values of equal probability of all discrete actions, ``(K, B, A, N)``."""
+        return torch.stack([cast(DiscreteQFunction, critic).distributions(self.x) for critic in self.critics])
+
+    def td_loss(self, target: Tensor, action: Tensor) -> Tensor:
+        """Sum over critics of their mean error against the same target ``(B, 1)`` or ``(B, N)``."""
+        losses = [critic.td_loss(target, self.x, action) for critic in self.critics]
+        return sum(losses[1:], start=losses[0])
+
+
+class LinearQValues(QValues):
+    """``QValues`` of critics that end in a linear head: their outputs, computed together and kept."""
+
+    def __init__(self, outputs: Tensor, readout: Readout, discrete: bool):
+        self.outputs, self.readout, self.discrete = outputs, readout, discrete  # outputs: (K, B, ...)
+
+    def expected(self) -> Tensor:
+        return self.readout.expected(self.outputs)
+
+    def distributions(self, action: Tensor) -> Tensor:
+        values = self.readout.distributions(self.outputs)
+        return pick_action(values, action) if self.discrete else values
+
+    def all_distributions(self) -> Tensor:
+        return self.readout.distributions(self.outputs)
+
+    def td_loss(self, target: Tensor, action: Tensor) -> Tensor:
+        error = self.readout.error(self.distributions(action), target)
+        return error if len(self.outputs) == 1 else len(self.outputs) * error  # a mean of all rows to a sum of means
+
+
 class QEnsemble(nn.Module):
     """K critics of the same kind with independent weights."""
 
     def __init__(self, critics: Iterable[QFunction]):
         super().__init__()
         self.critics = nn.ModuleList(critics)
+        self.discrete = isinstance(self.critics[0], DiscreteQFunction)
+        self.linear = all(isinstance(c, LinearQFunction) for c in self.critics)
+        members = [c.layers if isinstance(c, LinearQFunction) else None for c in self.critics]
+        self.changes_in_training = any(isinstance(m, CHANGE_IN_TRAINING) for m in self.modules())
+        self.members = cast(list[list[Linear]], members) if all(members) else None  # computed as one
 
     def __len__(self) -> int:
         return len(self.critics)
 
     def __iter__(self) -> Iterator[QFunction]:
-        return iter(self.critics)  # type: ignore[arg-type]
+        return iter(cast(Iterable[QFunction], self.critics))
+
+    def evaluate(self, x: Tensor, action: Tensor | None = None) -> QValues:
+        """Values of observations, and of continuous actions, for several uses."""
+        if not self.linear:
+            return QValues(list(self), x, action)
+        critics = cast(Sequence[LinearQFunction], self.critics)
+        if self.members is not None:
+            outputs = mlp(x if action is None else torch.cat([x, action], dim=1), self.members)
+        else:
+            outputs = torch.stack([critic.outputs(x, action) for critic in critics])
+        return LinearQValues(outputs, critics[0].readout, self.discrete)
 
     def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
         """Expected values ``(K, B, 1)`` of continuous actions, or ``(K, B, A)`` of all discrete ones."""
-        return torch.stack([critic(x) if action is None else critic(x, action) for critic in self])
+        return self.evaluate(x, action).expected()
 
     def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
         """Sum over critics of their mean error against the same target ``(B, 1)`` or ``(B, N)``."""
-        losses = [critic.td_loss(target, x, action) for critic in self]
-        return sum(losses[1:], start=losses[0])
+        return self.evaluate(x, None if self.discrete else action).td_loss(target, action)
+
+    def best_action(self, x: Tensor) -> Tensor:
+        """The discrete action ``(B,)`` that the mean of the critics prefers; the critics act as in evaluation."""
+        with frozen(self) if self.changes_in_training and self.training else nullcontext():
+            return self(x).mean(dim=0).argmax(dim=1)
 
     def target(self, x: Tensor, action: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
         """Values ``(B, 1)`` or distributions ``(B, N)`` of the pairs, reduced over critics."""
-        each = torch.stack([critic.distribution(x, action) for critic in self])
-        return reduce_distributions(each, reduction, lam)
+        values = self.evaluate(x, None if self.discrete else action)
+        return reduce_distributions(values.distributions(action), reduction, lam)
+
+    def greedy_target(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
+        """``target`` at the discrete action that the mean of these critics prefers."""
+        values = self.evaluate(x)
+        best = values.expected().mean(dim=0).argmax(dim=1)  # (B,)
+        return reduce_distributions(values.distributions(best), reduction, lam)
 
     def target_all(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
         """``target`` of all discrete actions, ``(B, A, N)``."""
-        each = torch.stack([cast(DiscreteQFunction, critic).distributions(x) for critic in self])
-        return reduce_distributions(each, reduction, lam)
+        return reduce_distributions(self.evaluate(x).all_distributions(), reduction, lam)
 
     def detached(self, x: Tensor, action: Tensor, critic: int | None = 0) -> Tensor:
         """Expected values for an actor step: gradients reach ``x`` and ``action`` but no critic.
 
-        ``(B, 1)`` of one critic, or ``(K, B, 1)`` of all for ``critic=None``. The critics act as in
-        evaluation: no dropout, and batch norm neither uses nor changes statistics of the batch.
+        ``(B, 1)`` of one critic, or ``(K, B, 1)`` of all for ``critic=None``. The critics act as in evaluation: no
+        dropout, and batch norm neither uses nor changes statistics of the batch.
         """
+        if self.members is not None:
+            members = self.members if critic is None else self.members[critic : critic + 1]
+            outputs = mlp(torch.cat([x, action], dim=1), members, frozen=True)
+            values = cast(LinearQFunction, self.critics[0]).readout.expected(outputs)
+            return values if critic is None else values[0]
         module = self if critic is None else self.critics[critic]
         with frozen(module):
             return module(x, action)

@@ -6,49 +6,38 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...functional import huber
 from ..bodies import Encoder, EncoderWithAction
-from .base import Q_FUNCTIONS, DiscreteQFunction, QFunction, QFunctionFactory
+from .base import (
+    Q_FUNCTIONS,
+    ContinuousLinearQFunction,
+    DiscreteLinearQFunction,
+    QFunctionFactory,
+    Readout,
+)
 
 
-class DiscreteMeanQFunction(DiscreteQFunction):
-    """Expected values of all actions, trained with Huber's loss (Mnih et al. 2015, DQN)."""
+class MeanReadout(Readout):
+    """Outputs are expected values; the error is squared, or Huber's for discrete actions (Mnih et al. 2015, DQN)."""
 
-    def __init__(self, encoder: Encoder, action_size: int):
+    def __init__(self, discrete: bool):
         super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_size, action_size)
+        self.discrete = discrete
 
-    def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
-        return self.head(self.encoder(x))
+    def expected(self, outputs: Tensor) -> Tensor:
+        return outputs
 
-    def distributions(self, x: Tensor) -> Tensor:
-        return self(x)[..., None]
+    def distributions(self, outputs: Tensor) -> Tensor:
+        return outputs[..., None] if self.discrete else outputs
 
-    def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
-        """Mean of ``huber(target - Q(x, action))``."""
-        return huber(target - self.distribution(x, action).expand_as(target)).mean()
-
-
-class ContinuousMeanQFunction(QFunction):
-    """Expected value of a pair, trained with the squared error."""
-
-    def __init__(self, encoder: EncoderWithAction):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_size, 1)
-
-    def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
-        return self.head(self.encoder(x, action))
-
-    def distribution(self, x: Tensor, action: Tensor) -> Tensor:
-        return self(x, action)
-
-    def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
-        """Mean of ``(target - Q(x, action))^2``."""
-        return F.mse_loss(self(x, action).expand_as(target), target)
+    def error(self, values: Tensor, target: Tensor) -> Tensor:
+        """Mean of ``(target - q)^2`` or ``huber(target - q)``."""
+        if target.dim() != 2:
+            raise ValueError(f"target must have the shape (batch, values), got {tuple(target.shape)}")
+        shape = (*values.shape[:-1], target.shape[1])
+        loss = F.huber_loss if self.discrete else F.mse_loss
+        return loss(values.expand(shape), target.expand(shape))
 
 
 @Q_FUNCTIONS.register
@@ -58,8 +47,8 @@ class MeanQFunctionFactory(QFunctionFactory):
 
     TYPE: ClassVar[str] = "mean"
 
-    def create_discrete(self, encoder: Encoder, action_size: int) -> DiscreteMeanQFunction:
-        return DiscreteMeanQFunction(encoder, action_size)
+    def create_discrete(self, encoder: Encoder, action_size: int) -> DiscreteLinearQFunction:
+        return DiscreteLinearQFunction(encoder, action_size, MeanReadout(discrete=True))
 
-    def create_continuous(self, encoder: EncoderWithAction) -> ContinuousMeanQFunction:
-        return ContinuousMeanQFunction(encoder)
+    def create_continuous(self, encoder: EncoderWithAction) -> ContinuousLinearQFunction:
+        return ContinuousLinearQFunction(encoder, 1, MeanReadout(discrete=False))

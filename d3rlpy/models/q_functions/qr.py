@@ -1,7 +1,4 @@
-"""``qr``: a critic that knows quantiles of the return at fixed levels.
-
-Paper: Dabney et al. 2018 (QR-DQN), arXiv:1710.10044.
-"""
+"""``qr``: a critic that knows quantiles of the return (Dabney et al. 2018, QR-DQN, arXiv:1710.10044)."""
 
 from __future__ import annotations
 
@@ -9,11 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...functional import quantile_huber_loss
 from ..bodies import Encoder, EncoderWithAction
-from .base import Q_FUNCTIONS, DiscreteQFunction, QFunction, QFunctionFactory
+from .base import (
+    Q_FUNCTIONS,
+    ContinuousLinearQFunction,
+    DiscreteLinearQFunction,
+    QFunctionFactory,
+    Readout,
+)
 
 
 def midpoints(n_quantiles: int) -> Tensor:
@@ -21,49 +24,25 @@ def midpoints(n_quantiles: int) -> Tensor:
     return (torch.arange(n_quantiles) + 0.5) / n_quantiles
 
 
-class DiscreteQRQFunction(DiscreteQFunction):
-    """Quantiles of all actions."""
-
-    def __init__(self, encoder: Encoder, action_size: int, n_quantiles: int):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_size, action_size * n_quantiles)
-        self.n_quantiles = n_quantiles
-        self.register_buffer("taus", midpoints(n_quantiles), persistent=False)
+class QuantileReadout(Readout):
+    """Outputs are quantiles at fixed levels; the error is the quantile Huber loss."""
 
     taus: Tensor
 
-    def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
-        return self.distributions(x).mean(dim=2)
-
-    def distributions(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x)).unflatten(1, (-1, self.n_quantiles))
-
-    def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
-        """Mean of the quantile Huber loss."""
-        return quantile_huber_loss(self.distribution(x, action), target, self.taus).mean()
-
-
-class ContinuousQRQFunction(QFunction):
-    """Quantiles of a pair."""
-
-    def __init__(self, encoder: EncoderWithAction, n_quantiles: int):
+    def __init__(self, n_quantiles: int, discrete: bool):
         super().__init__()
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feature_size, n_quantiles)
+        self.n_quantiles, self.discrete = n_quantiles, discrete
         self.register_buffer("taus", midpoints(n_quantiles), persistent=False)
 
-    taus: Tensor
+    def expected(self, outputs: Tensor) -> Tensor:
+        return self.distributions(outputs).mean(dim=-1, keepdim=not self.discrete)
 
-    def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
-        return self.head(self.encoder(x, action)).mean(dim=1, keepdim=True)
+    def distributions(self, outputs: Tensor) -> Tensor:
+        return outputs.unflatten(-1, (-1, self.n_quantiles)) if self.discrete else outputs
 
-    def distribution(self, x: Tensor, action: Tensor) -> Tensor:
-        return self.head(self.encoder(x, action))
-
-    def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
+    def error(self, values: Tensor, target: Tensor) -> Tensor:
         """Mean of the quantile Huber loss."""
-        return quantile_huber_loss(self.distribution(x, action), target, self.taus).mean()
+        return quantile_huber_loss(values, target, self.taus).mean()
 
 
 @Q_FUNCTIONS.register
@@ -83,8 +62,9 @@ class QRQFunctionFactory(QFunctionFactory):
         if self.n_quantiles < 1:
             raise ValueError(f"n_quantiles={self.n_quantiles} must be at least 1")
 
-    def create_discrete(self, encoder: Encoder, action_size: int) -> DiscreteQRQFunction:
-        return DiscreteQRQFunction(encoder, action_size, self.n_quantiles)
+    def create_discrete(self, encoder: Encoder, action_size: int) -> DiscreteLinearQFunction:
+        readout = QuantileReadout(self.n_quantiles, discrete=True)
+        return DiscreteLinearQFunction(encoder, action_size * self.n_quantiles, readout)
 
-    def create_continuous(self, encoder: EncoderWithAction) -> ContinuousQRQFunction:
-        return ContinuousQRQFunction(encoder, self.n_quantiles)
+    def create_continuous(self, encoder: EncoderWithAction) -> ContinuousLinearQFunction:
+        return ContinuousLinearQFunction(encoder, self.n_quantiles, QuantileReadout(self.n_quantiles, discrete=False))
