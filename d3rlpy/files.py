@@ -11,8 +11,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(fname: str | os.PathLike[str]) -> Iterator[str]:
-    """Give the path of a temporary file beside ``fname``, which becomes ``fname`` if the block succeeds."""
-    target = Path(fname)
+    """Give the path of a temporary file beside ``fname``, which becomes ``fname`` if the block succeeds.
+
+    A link stays a link: what it leads to is replaced. ``OSError`` where no ordinary file can be.
+    """
+    target = Path(os.path.realpath(fname))
+    check_writable(fname, target)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
     os.close(handle)
     try:
@@ -23,3 +27,13 @@ def replacing(fname: str | os.PathLike[str]) -> Iterator[str]:
         os.replace(temporary, target)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def check_writable(fname: str | os.PathLike[str], target: Path) -> None:
+    """Refuse, by the name that the user gave, what ``target`` cannot be."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {os.fspath(fname)}: there is no folder {target.parent}")
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {os.fspath(fname)}: it is a folder")
+    if os.path.lexists(target) and not target.is_file():
+        raise OSError(f"cannot write {os.fspath(fname)}: it is not an ordinary file")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import overload
+from numbers import Real
+from typing import Any, overload
 
 import numpy as np
 
@@ -11,30 +12,28 @@ from ._kernels import MOST_STEPS, Gather
 from .merging import rows_of
 from .rows import Rows, check_indices
 from .transition import NEXT_REWARD, Transition
-from .validation import warn_caller
+from .validation import check_whole, warn_caller
 
 
 def check_window(rows: Rows, n_frames: int, n_steps: int, gamma: float) -> None:
     """Refuse settings that the kernels cannot follow."""
-    if int(n_steps) != n_steps or not 1 <= n_steps <= MOST_STEPS:
-        raise ValueError(f"n_steps must be a whole number from 1 to {MOST_STEPS}, got {n_steps}")
-    if int(n_frames) != n_frames or n_frames < 1:
-        raise ValueError(f"n_frames must be a whole number of at least 1, got {n_frames}")
+    check_whole("n_steps", n_steps, 1, MOST_STEPS)
+    check_whole("n_frames", n_frames, 1)
     if n_frames > 1 and not rows.is_image:
         raise ValueError(f"n_frames={n_frames} needs uint8 images (C, H, W); observations are {rows.observation_shape}")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    if not isinstance(gamma, Real) or not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma!r}")
 
 
 def check_rewards(rows: Rows, rewards: np.ndarray | None) -> np.ndarray:
     """``rewards`` in place of those stored, held to their type and length."""
     if rewards is None:
         return rows.rewards
-    if rewards.dtype != np.float32 or rewards.shape != rows.rewards.shape or not rewards.flags.c_contiguous:
-        raise ValueError(
-            f"rewards must be contiguous float32 of shape {rows.rewards.shape}, got {rewards.dtype} {rewards.shape}"
-        )
-    return rewards
+    is_array = isinstance(rewards, np.ndarray)
+    if is_array and rewards.dtype == np.float32 and rewards.shape == rows.rewards.shape and rewards.flags.c_contiguous:
+        return rewards
+    got = f"{rewards.dtype} {rewards.shape}" if is_array else type(rewards).__name__
+    raise ValueError(f"rewards must be a contiguous float32 array of shape {rows.rewards.shape}, got {got}")
 
 
 class TransitionMiniBatch:
@@ -60,6 +59,7 @@ class TransitionMiniBatch:
     """
 
     __slots__ = (
+        "_column",
         "_gather",
         "_given",
         "_indices",
@@ -106,9 +106,14 @@ class TransitionMiniBatch:
         self.next_observations = np.empty_like(self.observations)
         self.actions = np.empty((size, *rows.actions.shape[1:]), rows.actions.dtype)
         self.rewards, self.terminals, self.n_steps, self.discounts = np.empty((4, size, 1), np.float32)
-        column = check_rewards(rows, rewards)
+        self._column = check_rewards(rows, rewards)
         discount = rows.columns.get("discount")
-        self._gather = Gather(rows, column, discount, indices, self, n_frames, n_steps, gamma)
+        self._gather = Gather(rows, self._column, discount, indices, self, n_frames, n_steps, gamma)
+
+    @property
+    def rows(self) -> Rows:
+        """The storage that holds the transitions."""
+        return self._rows
 
     @property
     def indices(self) -> np.ndarray:
@@ -156,6 +161,13 @@ class TransitionMiniBatch:
         rewards[touched] = transform(self._rows.rewards[touched])
         steps = int(counts.max())  # what stopped shorter sums stops them again
         return gather(self._rows, self._indices, self.n_frames, steps, self.gamma, rewards)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are gathered anew."""
+        steps = int(self.n_steps.max())  # what stopped shorter sums stops them again
+        if self._given is not None:
+            return TransitionMiniBatch, (self._given, self.n_frames, steps, self.gamma)
+        return gather, (self._rows, self._indices, self.n_frames, steps, self.gamma, self._column)
 
     def size(self) -> int:
         """Number of transitions."""

@@ -144,15 +144,16 @@ def build_rows(
     action_size: int | None = None,
     columns: Mapping[str, Any] | None = None,
     successors: tuple[np.ndarray, np.ndarray] | None = None,
+    least_action_size: int = 0,
 ) -> tuple[Rows, Report]:
     """Rows in Gymnasium's alignment, where ``rewards[t]`` is caused by ``actions[t]``; see ``MDPDataset``.
 
     ``successors`` are (rows, observations) already known not to be the next row, in place of
-    ``next_observations``.
+    ``next_observations``. ``least_action_size`` counts where ``action_size`` is not given and the ids are few.
     """
     observations = to_observations("observations", observations)
     n_rows = len(observations)
-    actions, discrete, size = to_actions(actions, n_rows, discrete_action, action_size)
+    actions, discrete, size = to_actions(actions, n_rows, discrete_action, action_size, least_action_size)
     rewards = to_scalars("rewards", rewards, n_rows)
     terminals = to_flags("terminals", terminals, n_rows)
     ends, unfinished = resolve_ends(terminals, timeouts, episode_terminals)

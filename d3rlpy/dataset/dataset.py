@@ -13,6 +13,7 @@ from .building import Report, build_delayed_rows, build_rows
 from .episode import Episode
 from .rows import Rows, check_compatible, concatenate
 from .statistics import compute_stats
+from .validation import check_limit
 
 
 class MDPDataset:
@@ -209,6 +210,7 @@ class MDPDataset:
             discrete_action=self.discrete_action,
             action_size=self._given_action_size,
             columns=columns,
+            least_action_size=self.get_action_size(),
         )
         self._join(rows, report)
 
@@ -228,6 +230,8 @@ class MDPDataset:
 
     def clip_reward(self, low: float | None = None, high: float | None = None) -> None:
         """Limit rewards to [low, high]; None leaves that side open. The arrays given are not changed."""
+        check_limit("low", low)
+        check_limit("high", high)
         if low is not None and high is not None and low > high:
             raise ValueError(f"low must not exceed high, got low={low} and high={high}")
         if low is None and high is None:

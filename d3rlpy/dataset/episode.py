@@ -10,6 +10,7 @@ import numpy as np
 from .building import build_rows
 from .rows import Rows
 from .transition import Transition
+from .validation import as_numbers
 
 
 class Episode:
@@ -46,7 +47,8 @@ class Episode:
         rewards: Any,
         terminal: bool = True,
     ):
-        shape = np.shape(observations)[1:]
+        observations, actions = as_numbers("observations", observations), as_numbers("actions", actions)
+        shape = observations.shape[1:]
         if shape != tuple(observation_shape):
             raise ValueError(
                 f"observations has rows of shape {shape}, but observation_shape={tuple(observation_shape)}"
@@ -60,7 +62,7 @@ class Episode:
             rewards,
             flags if terminal else never,
             episode_terminals=flags,
-            discrete_action=np.asarray(actions).dtype.kind in "iub",
+            discrete_action=actions.dtype.kind in "iub",
             action_size=action_size,
         )
         self._start, self._stop = 0, len(self._rows)

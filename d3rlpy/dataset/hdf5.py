@@ -1,25 +1,30 @@
-"""Data sets in HDF5 files: our own layout, and, to read, those of D4RL and the original d3rlpy (1.x, 2.x).
+"""Data sets in HDF5 files: our own layout; those of others are read by ``foreign``.
 
 Own layout: attributes ``format`` and ``version``, one HDF5 dataset for each column under the names that D4RL
 uses, named columns in the group ``columns``, known successors in the group ``successors``. Nothing is ever
-unpickled.
+unpickled. The HDF5 library can crash on a damaged file, so the file starts with a block that HDF5 skips (its
+"user block"): ``MAGIC``, the CRC-32 of all that follows the block as 8 hexadecimal digits, and zeros.
 """
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..files import replacing
-from .building import Report, build_delayed_rows, build_rows
+from .building import Report, build_rows
+from .foreign import Layout, read_foreign
 from .rows import Rows
-from .validation import check_finite, warn_caller
+from .validation import check_finite
 
-FORMAT, VERSION = "d3rlpy offline rows", 1
+FORMAT, VERSION = "d3rlpy offline rows", 2
+MAGIC = b"d3rlpy offline rows, crc32 of the rest: "
+HEAD_SIZE = 512  # the smallest that HDF5 allows
 COMPRESSIONS = ("gzip", "lzf")
 ALIGNMENTS = ("gymnasium", "delayed")
 CHUNK_BYTES = 1 << 17  # large enough to compress well, small enough to read a few rows
@@ -42,19 +47,37 @@ def dump(rows: Rows, fname: str | os.PathLike[str], action_size: int | None, com
         "successors/observations": rows.successors[1:],
         **{f"columns/{name}": column for name, column in rows.columns.items()},
     }
-    path = Path(fname)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.attrs["discrete_action"] = rows.discrete_action
-        if action_size is not None:
-            file.attrs["action_size"] = action_size
-        for name, array in arrays.items():
-            options = {} if compression is None or array.size == 0 else chunk_options(array, compression)
-            file.create_dataset(name, data=array, **options)
+    with replacing(fname) as temporary:
+        image = io.BytesIO()  # HDF5 never touches the disk: it crashes the process where the disk is full
+        with h5py.File(image, "w", userblock_size=HEAD_SIZE) as file:
+            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+            file.attrs["discrete_action"] = rows.discrete_action
+            if action_size is not None:
+                file.attrs["action_size"] = action_size
+            for name, array in arrays.items():
+                options = {} if compression is None or array.size == 0 else chunk_options(array, compression)
+                file.create_dataset(name, data=array, **options)
+        content = image.getbuffer()
+        content[:HEAD_SIZE] = make_head(zlib.crc32(content[HEAD_SIZE:]))
+        Path(temporary).write_bytes(content)
+
+
+def make_head(crc: int) -> bytes:
+    """The first ``HEAD_SIZE`` bytes of a file, for the CRC-32 of the bytes after them."""
+    return (MAGIC + b"%08x\n" % crc).ljust(HEAD_SIZE, b"\0")
+
+
+def has_right_checksum(path: Path) -> bool | None:
+    """Whether the content is what ``dump`` wrote; None if the file has no head of ours."""
+    with path.open("rb", buffering=0) as file:
+        head = file.read(HEAD_SIZE)
+        if not head.startswith(MAGIC):
+            return None
+        crc, part = 0, memoryview(bytearray(1 << 20))
+        while count := file.readinto(part):
+            crc = zlib.crc32(part[:count], crc)
+    end = len(MAGIC) + 8
+    return head[:end] == make_head(crc)[:end]
 
 
 def chunk_options(array: np.ndarray, compression: str) -> dict[str, Any]:
@@ -77,11 +100,15 @@ def load(fname: str | os.PathLike[str], alignment: str | None) -> tuple[Rows, Re
     path = Path(fname)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    right = has_right_checksum(path)
+    if right is False:
+        raise ValueError(
+            f"{path} is truncated, damaged or was changed after MDPDataset.dump wrote it: its checksum does not fit"
+        )
     try:
         with h5py.File(path, "r") as file:
-            own = file.attrs.get("format") == FORMAT
-            layout, arrays = read_own(file, alignment) if own else read_foreign(file, alignment)
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+            layout, arrays = read_own(file, alignment) if right else read_others(file, alignment)
+    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ValueError(f"{path} is not a readable data set: truncated, damaged or no HDF5 file ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -92,13 +119,20 @@ def load(fname: str | os.PathLike[str], alignment: str | None) -> tuple[Rows, Re
         raise ValueError(f"{path}: {error}") from error
 
 
-Layout = Callable[..., tuple[Rows, Report]]
+def read_others(file: Any, alignment: str | None) -> tuple[Layout, dict[str, Any]]:
+    """Read a file without a head of ours."""
+    if isinstance(name := file.attrs.get("format"), str) and name == FORMAT:
+        raise ValueError(
+            f"truncated, damaged or changed: written by MDPDataset.dump, but without its first {HEAD_SIZE} bytes: "
+            "copy the whole file again"
+        )
+    return read_foreign(file, alignment)
 
 
 def read_own(file: Any, alignment: str | None) -> tuple[Layout, dict[str, Any]]:
     if alignment == "delayed":
         raise ValueError("this file was written by MDPDataset.dump and is not delayed; leave out alignment=")
-    if file.attrs["version"] != VERSION:
+    if not np.array_equal(file.attrs["version"], VERSION):
         raise ValueError(f"version {file.attrs['version']} of the format; this release reads version {VERSION}")
     arrays = {name: file[name][()] for name in ("observations", "actions", "rewards", "terminals", "timeouts")}
     rows, successors = file["successors/rows"][()], file["successors/observations"][()]
@@ -116,59 +150,3 @@ def read_own(file: Any, alignment: str | None) -> tuple[Layout, dict[str, Any]]:
         "discrete_action": bool(file.attrs["discrete_action"]),
         "action_size": None if size is None else int(size),
     }
-
-
-def read_foreign(file: Any, alignment: str | None) -> tuple[Layout, dict[str, Any]]:
-    """Choose by what the file holds; see the table in ``docs/data.md``."""
-    if "observations_0" in file or "observations_0_0" in file:
-        return build_rows, read_episodes(file, alignment)
-    missing = [name for name in ("observations", "actions", "rewards", "terminals") if name not in file]
-    if missing:
-        raise ValueError(f"not a data set: {', '.join(missing)} missing; it holds {sorted(file)}")
-    if alignment is None:
-        alignment = guess_alignment(file)
-    names = ["observations", "actions", "rewards", "terminals", "timeouts", "episode_terminals"]
-    if alignment == "gymnasium":
-        names.append("next_observations")
-    arrays: dict[str, Any] = {name: file[name][()] for name in names if name in file}
-    if "discrete_action" in file:
-        arrays["discrete_action"] = bool(file["discrete_action"][()])
-    return build_rows if alignment == "gymnasium" else build_delayed_rows, arrays
-
-
-def guess_alignment(file: Any) -> str:
-    if "timeouts" in file or "version" in file:
-        return "gymnasium"
-    if "discrete_action" in file:
-        warn_caller(
-            "the file has discrete_action and no version: taken as one of d3rlpy before 1.1, whose rewards "
-            'and terminals are delayed by one row, and converted; pass alignment="gymnasium" if they are not'
-        )
-        return "delayed"
-    raise ValueError(
-        "the file does not say to which action a reward belongs (neither timeouts nor version): pass "
-        'alignment="gymnasium" if rewards[t] is caused by actions[t], or alignment="delayed" if it came with '
-        "observations[t]"
-    )
-
-
-def read_episodes(file: Any, alignment: str | None) -> dict[str, Any]:
-    """d3rlpy 2.x: one HDF5 dataset for each column and episode, ``terminated_{i}`` one flag."""
-    if "observations_0_0" in file:
-        raise ValueError("observations are tuples of arrays, which cannot be read: keep one array a row")
-    if alignment == "delayed":
-        raise ValueError("files of d3rlpy 2.x are not delayed; leave out alignment=")
-    count = 0
-    while f"observations_{count}" in file:
-        count += 1
-    parts: dict[str, list[np.ndarray]] = {"observations": [], "actions": [], "rewards": []}
-    terminals, ends = [], []
-    for i in range(count):
-        for name, arrays in parts.items():
-            arrays.append(file[f"{name}_{i}"][()])
-        last = np.zeros(len(parts["observations"][-1]), np.bool_)
-        last[-1:] = True
-        ends.append(last)
-        terminals.append(last & bool(np.ravel(file[f"terminated_{i}"][()])[0]))
-    joined: dict[str, Any] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    return {**joined, "terminals": np.concatenate(terminals), "episode_terminals": np.concatenate(ends)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,6 +30,8 @@ def rows_of(data: Data) -> tuple[Rows, np.ndarray]:
         return data.rows, data.rows.transition_indices()
     if isinstance(data, (str, bytes)) or not hasattr(data, "__iter__"):
         raise TypeError(f"expected an MDPDataset, episodes or transitions, got {type(data).__name__}")
+    if isinstance(data, Iterator):
+        raise TypeError("an iterator can be read only once: pass list(...) of it")
     items: list[Any] = list(data)
     if not items:
         raise ValueError("the list of episodes or transitions is empty")
@@ -106,12 +108,9 @@ class Merger:
 
 def chain_of(transition: Transition) -> list[Transition]:
     """All transitions linked to this one, first to last."""
-    head, seen = transition, {id(transition)}
+    head = transition
     while head._previous is not None:
         head = head._previous
-        if id(head) in seen:
-            raise ValueError("the links between transitions form a circle")
-        seen.add(id(head))
     chain = [head]
     while chain[-1]._next is not None:
         chain.append(chain[-1]._next)

@@ -101,9 +101,13 @@ class Rows:
 
 def check_indices(indices: Any, rows: Rows) -> np.ndarray:
     """``indices`` as contiguous int64 ``(T,)``, at least one, each a transition of ``rows``."""
-    picks = np.ascontiguousarray(indices, dtype=np.int64)
-    if picks.ndim != 1 or len(picks) == 0:
-        raise ValueError(f"indices must name at least one row, got shape {picks.shape}")
+    given = np.asarray(indices)
+    if given.ndim != 1 or len(given) == 0:
+        raise ValueError(f"indices must name at least one row, got shape {given.shape}")
+    if given.dtype.kind not in "iu":
+        cure = ": for a mask pass np.flatnonzero(mask)" if given.dtype == np.bool_ else ""
+        raise TypeError(f"indices must be row numbers, integers, got {given.dtype}{cure}")
+    picks = np.ascontiguousarray(given, dtype=np.int64)
     if picks.min() < 0 or picks.max() >= len(rows):
         raise IndexError(f"indices must lie in [0, {len(rows)}), got {picks.min()} to {picks.max()}")
     if rows.n_transitions < len(rows):

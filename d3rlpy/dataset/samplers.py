@@ -5,14 +5,26 @@ Both cut full batches from an endless chain of *draws*, arrays of row numbers; t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .batch import TransitionMiniBatch, reusable_batch
 from .rows import Rows, check_indices
+from .validation import check_whole
 
 DRAWN_AHEAD = 64  # batches in one draw with replacement: one call of the generator for all of them
+
+
+def bit_generator(seed: Any) -> np.random.PCG64:
+    """PCG64 started from ``seed``."""
+    try:
+        return np.random.PCG64(seed)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"seed must be None, a whole number of at least 0 or a numpy SeedSequence, got {seed!r}"
+        ) from error
 
 
 class _Sampler:
@@ -38,13 +50,13 @@ class _Sampler:
         seed: int | np.random.SeedSequence | None = None,
         rewards: np.ndarray | None = None,
     ):
-        if int(batch_size) != batch_size or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
+        check_whole("batch_size", batch_size, 1)
+        self._window = (n_frames, n_steps, gamma)
         self._indices = check_indices(indices, rows)
         self._picks = np.full(batch_size, self._indices[0])
         self._batch = reusable_batch(rows, self._picks, n_frames, n_steps, gamma, rewards)
         self._fill = self._batch._gather.fill
-        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._generator = np.random.Generator(bit_generator(seed))
         self._next_draw()
 
     def _draw(self) -> np.ndarray:
@@ -99,13 +111,38 @@ class _Sampler:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on where ``get_state`` was called, on a sampler made with the same arguments."""
+        if not isinstance(state, dict):
+            raise TypeError(f"set_state takes a dictionary of get_state, got {type(state).__name__}")
         mine = self.get_state()
         for name in ("sampler", "transitions", "batch_size"):
             if state.get(name) != mine[name]:
                 raise ValueError(f"the state is of a sampler with {name}={state.get(name)}, this one has {mine[name]}")
-        self._generator.bit_generator.state = state["generator"]
+        check_whole("the state is damaged: cursor", state.get("cursor"), 0, len(self._drawn))
+        try:
+            self._generator.bit_generator.state = state["generator"]
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise ValueError(f"the state is damaged: generator cannot be set ({error!r})") from error
         self._next_draw()
         self._cursor = int(state["cursor"])
+
+    def _arguments(self) -> dict[str, Any]:
+        """What to make the same sampler with, apart from its state."""
+        n_frames, n_steps, gamma = self._window
+        return {
+            "rows": self._batch.rows,
+            "indices": self._indices,
+            "batch_size": len(self._picks),
+            "n_frames": n_frames,
+            "n_steps": n_steps,
+            "gamma": gamma,
+            "rewards": self._batch._column,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles go on from the same place, with buffers of their own."""
+        return partial(type(self), **self._arguments()), (), self.get_state()
+
+    __setstate__ = set_state
 
 
 class PermutationSampler(_Sampler):
@@ -129,6 +166,9 @@ class PermutationSampler(_Sampler):
     ):
         self._shuffle = shuffle
         super().__init__(rows, indices, batch_size, n_frames, n_steps, gamma, seed=seed, rewards=rewards)
+
+    def _arguments(self) -> dict[str, Any]:
+        return super()._arguments() | {"shuffle": self._shuffle}
 
     def _draw(self) -> np.ndarray:
         if not self._shuffle:

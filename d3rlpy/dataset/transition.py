@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .rows import Rows, assemble
-from .validation import to_actions, to_observations, to_scalars, warn_caller
+from .validation import as_array, to_actions, to_observations, to_scalars, warn_caller
 
 NEXT_REWARD = (
     "{name} meant the reward caused by this action in d3rlpy's documents of 2020; here that is {plain}, and "
@@ -122,9 +122,8 @@ class Transition:
         return None
 
     @prev_transition.setter
-    def prev_transition(self, other: Transition) -> None:
-        self._check_hand_made(other)
-        self._previous, other._next = other, self
+    def prev_transition(self, other: Transition | None) -> None:
+        link(other, self)
 
     @property
     def next_transition(self) -> Transition | None:
@@ -136,13 +135,8 @@ class Transition:
         return None
 
     @next_transition.setter
-    def next_transition(self, other: Transition) -> None:
-        self._check_hand_made(other)
-        self._next, other._previous = other, self
-
-    def _check_hand_made(self, other: Transition) -> None:
-        if len(self._rows) != 1 or len(other._rows) != 1:
-            raise ValueError("only transitions made by hand can be linked; those of a data set know their neighbours")
+    def next_transition(self, other: Transition | None) -> None:
+        link(self, other)
 
     @property
     def is_discrete(self) -> bool:
@@ -156,6 +150,10 @@ class Transition:
     def get_action_size(self) -> int:
         """Length of a continuous action, or the number of discrete ones."""
         return self._rows.action_size
+
+    def __copy__(self) -> Transition:
+        """The same step without hand-made links, which go both ways and so have room for one only."""
+        return Transition.view(self._rows, self._row)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Transition):
@@ -173,6 +171,38 @@ class Transition:
         )
 
 
+def link(before: Transition | None, after: Transition | None) -> None:
+    """Make two hand-made transitions neighbours, None for none; their old neighbours there lose them."""
+    for neighbour in (before, after):
+        if neighbour is None:
+            continue
+        if not isinstance(neighbour, Transition):
+            raise TypeError(f"a neighbour must be a Transition or None, got {type(neighbour).__name__}")
+        if len(neighbour._rows) != 1:
+            raise ValueError("only transitions made by hand can be linked; those of a data set know their neighbours")
+    if before is not None and after is not None and leads_to(after, before):
+        raise ValueError("the transitions would form a circle: cut one of its links first, by setting it to None")
+    if before is not None:
+        if before._next is not None:
+            before._next._previous = None
+        before._next = after
+    if after is not None:
+        if after._previous is not None:
+            after._previous._next = None
+        after._previous = before
+
+
+def leads_to(first: Transition, last: Transition) -> bool:
+    """Whether ``last`` follows on ``first``; searched from both ends, so that growing a chain stays cheap."""
+    ahead: Transition | None = first
+    behind: Transition | None = last
+    while ahead is not None and behind is not None:
+        if ahead is last or behind is first:
+            return True
+        ahead, behind = ahead._next, behind._previous
+    return False
+
+
 def single_row(
     observation_shape: Sequence[int],
     action_size: int,
@@ -185,12 +215,15 @@ def single_row(
     """A storage of one transition."""
     pair = []
     for name, value in (("observation", observation), ("next_observation", next_observation)):
-        array = np.asarray(value)
+        array = as_array(name, value)
         if array.shape != tuple(observation_shape):
             raise ValueError(f"{name} has shape {array.shape}, but observation_shape={tuple(observation_shape)}")
         pair.append(to_observations(name, array[None]))
-    discrete = np.ndim(action) == 0
-    actions, _, size = to_actions(np.asarray(action)[None], 1, discrete, action_size)
+    given = as_array("action", action)
+    discrete = given.ndim == 0
+    if discrete and given.dtype.kind == "f" and given != np.rint(given):
+        raise ValueError(f"action is the single number {given}: ids are whole numbers, a continuous action is an array")
+    actions, _, size = to_actions(given[None], 1, discrete, action_size)
     flag = np.array([bool(terminal)])
     return assemble(
         pair[0],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 CHUNK = 1 << 20  # elements looked at in one go, so that checks need little memory
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
@@ -25,6 +26,13 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+def check_limit(name: str, value: Any) -> None:
+    """Refuse a limit that is neither None nor a number that float32 can hold."""
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    if value is not None and not (number and abs(value) <= FLOAT32_MAX):  # false for NaN
+        raise ValueError(f"{name} must be a finite number within float32, or None for an open side, got {value!r}")
+
+
 def row_chunks(array: np.ndarray) -> Iterator[slice]:
     """Slices over the rows of ``array``, each of about ``CHUNK`` elements."""
     step = max(1, CHUNK // max(1, array[:1].size))
@@ -32,12 +40,33 @@ def row_chunks(array: np.ndarray) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def as_numbers(name: str, value: Any) -> np.ndarray:
-    """``value`` as an array of numbers with at least one axis."""
+def check_whole(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Refuse what is not an integer from ``low`` to ``high``."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as an array; an error if that would bring masked values to light."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} is a masked array with masked values: fill them with .filled(value), or leave out their rows"
+        )
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} must be an array with rows of equal shape: {error}") from error
+    except (TypeError, RuntimeError) as error:  # a tensor that needs a gradient, a type or device unknown to numpy
+        raise TypeError(
+            f"{name} cannot be read as an array ({error}): pass tensors as x.detach().float().cpu().numpy()"
+        ) from error
+
+
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """``value`` as an array of numbers with at least one axis."""
+    array = as_array(name, value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim == 0:
@@ -132,8 +161,8 @@ def first_fraction(array: np.ndarray) -> int | None:
     return None
 
 
-def to_ids(array: np.ndarray, action_size: int | None) -> tuple[np.ndarray, int]:
-    """Discrete actions ``(N,)`` int32 or int64, and how many there are."""
+def to_ids(array: np.ndarray, action_size: int | None, least_size: int) -> tuple[np.ndarray, int]:
+    """Discrete actions ``(N,)`` int32 or int64, and how many there are, at least ``least_size``."""
     if array.size != len(array):
         raise ValueError(
             f"discrete actions must have shape ({len(array)},), one id a row, got {array.shape}; for "
@@ -143,22 +172,41 @@ def to_ids(array: np.ndarray, action_size: int | None) -> tuple[np.ndarray, int]
     if array.dtype.kind == "f":
         row = first_fraction(array)
         if row is not None:
-            raise ValueError(f"discrete_action=True, but actions has {array[row]} in row {row}: ids are whole numbers")
-    if array.dtype not in (np.int32, np.int64):
-        wide = array.dtype.itemsize > 4 or (array.dtype.kind in "fu" and array.dtype.itemsize == 4)
-        with np.errstate(invalid="ignore"):  # what does not fit becomes negative, which is refused below
-            array = array.astype(np.int64 if wide else np.int32)
+            raise ValueError(f"discrete actions are whole numbers, but actions has {array[row]} in row {row}")
     low, high = int(array.min()), int(array.max())
     if low < 0:
         row = int(np.argmax(array < 0))
         raise ValueError(f"actions has the id {array[row]} in row {row}: ids start at 0")
+    if high > np.iinfo(np.int64).max:
+        row = int(np.argmax(array))
+        raise ValueError(f"actions has the id {array[row]} in row {row}: too large for int64")
+    if array.dtype not in (np.int32, np.int64):
+        wide = array.dtype.itemsize > 4 or (array.dtype.kind in "fu" and array.dtype.itemsize == 4)
+        array = array.astype(np.int64 if wide else np.int32)
     if action_size is not None and high >= action_size:
         row = int(np.argmax(array >= action_size))
         raise ValueError(
             f"actions has the id {array[row]} in row {row}, but action_size={action_size}: "
             f"ids must be below it; action_size must be at least {high + 1}"
         )
-    return np.ascontiguousarray(array), high + 1 if action_size is None else action_size
+    if action_size is None:
+        if high >= least_size:
+            warn_if_sparse(array, high)
+        action_size = max(high + 1, least_size)
+    return np.ascontiguousarray(array), action_size
+
+
+def warn_if_sparse(ids: np.ndarray, high: int) -> None:
+    """Warn if most ids up to the largest, ``high``, never occur: names or hashes rather than numbers from 0."""
+    if high < 1000:
+        return
+    count = len(np.unique(ids))
+    if high >= 2 * count:
+        warn_caller(
+            f"the largest id is {high}, but only {count} ids occur: networks get one output for each id up to the "
+            "largest; number them anew with np.unique(actions, return_inverse=True), or pass action_size= to "
+            "silence this"
+        )
 
 
 def to_vectors(array: np.ndarray, action_size: int | None) -> tuple[np.ndarray, int]:
@@ -173,16 +221,17 @@ def to_vectors(array: np.ndarray, action_size: int | None) -> tuple[np.ndarray, 
 
 
 def to_actions(
-    value: Any, n_rows: int, discrete_action: bool | None, action_size: int | None
+    value: Any, n_rows: int, discrete_action: bool | None, action_size: int | None, least_size: int = 0
 ) -> tuple[np.ndarray, bool, int]:
     """Actions as stored, whether they are discrete, and their size.
 
     Integers are ids of discrete actions, floats are continuous, unless ``discrete_action`` says otherwise.
+    Where ``action_size`` is not given, there are at least ``least_size`` discrete ones.
     """
     array = as_numbers("actions", value)
     check_length("actions", array, n_rows)
-    if action_size is not None and (int(action_size) != action_size or action_size < 1):
-        raise ValueError(f"action_size must be a positive whole number, got {action_size}")
+    if action_size is not None:
+        check_whole("action_size", action_size, 1)
     if array.dtype.kind == "f":
         check_finite("actions", array)
         if discrete_action is None and first_fraction(array) is None:
@@ -191,7 +240,7 @@ def to_actions(
                 "discrete_action=True if they are ids, or discrete_action=False to silence this"
             )
     discrete = array.dtype.kind in "iub" if discrete_action is None else bool(discrete_action)
-    actions, size = (to_ids if discrete else to_vectors)(array, action_size)
+    actions, size = to_ids(array, action_size, least_size) if discrete else to_vectors(array, action_size)
     return actions, discrete, int(size)
 
 
@@ -199,10 +248,16 @@ def to_columns(
     columns: Mapping[str, Any] | None, n_rows: int, discrete_action: bool, action_size: int
 ) -> dict[str, np.ndarray]:
     """Named columns, each with one row a time step; the known names are held to their meaning."""
+    if columns is None:
+        return {}
+    if not isinstance(columns, Mapping):
+        raise ValueError(f"columns must be a dictionary of arrays by name, got {type(columns).__name__}")
     result = {}
-    for name, value in (columns or {}).items():
-        if not isinstance(name, str) or not name or "/" in name:
-            raise ValueError(f"columns: a name must be a string without '/', got {name!r}")
+    for name, value in columns.items():
+        if not isinstance(name, str) or not name.strip(".") or "/" in name or "\0" in name:  # not legal in HDF5
+            raise ValueError(
+                f"columns: a name must be a string without '/' or null bytes, and not only dots, got {name!r}"
+            )
         label = f"columns[{name!r}]"
         if name in ("discount", "behavior_log_prob"):
             array = to_scalars(label, value, n_rows)

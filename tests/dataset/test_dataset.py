@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from sklearn.model_selection import KFold, train_test_split
 
 from d3rlpy.dataset import Episode, MDPDataset, gather, rows_of
@@ -294,60 +293,6 @@ def test_train_test_split_gives_plain_lists_of_episodes():
     assert len(list(KFold(5).split(dataset))) == 5
 
 
-def test_append_adds_episodes():
-    dataset = counting()
-    dataset.append(np.array([[7.0], [8.0]]), [3, 0], [1, 2], [0, 1])
-    assert len(dataset) == 3
-    assert dataset[2].observations.tolist() == [[7], [8]]
-    assert dataset.get_action_size() == 4
-    assert dataset.report.rows == 8
-    assert dataset.report.rows == dataset.report.transitions + sum(dataset.report.dropped.values())
-
-
-@MODEST
-@given(discrete=st.booleans(), with_discount=st.booleans(), n_steps=st.integers(1, 4), data=st.data())
-def test_extend_equals_both_one_after_the_other(discrete, with_discount, n_steps, data):
-    pair = logs(kinds=["vector"], alike=(discrete, with_discount)).filter(lambda log: log.transitions())
-    a, b = dataset_of(data.draw(pair)), dataset_of(data.draw(pair))
-    parts = [gather(*rows_of(d), n_steps=n_steps) for d in (a, b)]
-    a.extend(b)
-    both = gather(*rows_of(a), n_steps=n_steps)
-    for name in (
-        "observations",
-        "actions",
-        "rewards",
-        "next_observations",
-        "terminals",
-        "n_steps",
-        "discounts",
-    ):
-        np.testing.assert_array_equal(getattr(both, name), np.concatenate([getattr(p, name) for p in parts]))
-    assert a.report.transitions == len(both)
-
-
-def test_extend_refuses_another_kind():
-    dataset = counting()
-    with pytest.raises(ValueError, match=r"observations of shape \(2,\) do not fit \(1,\)"):
-        dataset.extend(counting(observations=np.zeros((6, 2))))
-    with pytest.raises(ValueError, match="continuous actions do not fit discrete ones"):
-        dataset.extend(counting(actions=np.linspace(0, 1, 6)))
-    with pytest.raises(ValueError, match=r"columns .* do not fit"):
-        dataset.extend(counting(columns={"x": np.zeros(6)}))
-    with pytest.raises(TypeError, match="extend takes an MDPDataset"):
-        dataset.extend([1])
-    with pytest.raises(ValueError, match="action_size=2 was given, but the new data have 3 actions"):
-        counting(action_size=2).extend(counting(action_size=3))
-    with pytest.raises(ValueError, match="actions of size 2 do not fit 1"):
-        counting(actions=np.full((6, 1), 0.5)).extend(counting(actions=np.full((6, 2), 0.5)))
-    with pytest.raises(ValueError, match="rows of different shape"):
-        counting(columns={"x": np.zeros(6)}).extend(counting(columns={"x": np.zeros((6, 2))}))
-
-
-def test_append_refuses_an_id_beyond_the_action_size_that_was_given():
-    with pytest.raises(ValueError, match="id 2 in row 0, but action_size=2"):
-        counting(action_size=2).append([[0.0]], [2], [0], [1])
-
-
 def test_statistics_by_hand():
     stats = counting(actions=np.arange(6.0)[:, None] / 4).compute_stats()
     assert stats["return"] == {"mean": 105.0, "std": 45.0, "min": 60.0, "max": 150.0}
@@ -364,15 +309,6 @@ def test_statistics_of_many_rows_are_taken_in_parts():
     np.testing.assert_allclose(stats["mean"], images.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(stats["std"], images.std(axis=0), rtol=1e-12)
     assert stats["min"].dtype == np.uint8
-
-
-def test_clip_reward_needs_an_order():
-    with pytest.raises(ValueError, match="low must not exceed high"):
-        counting().clip_reward(low=1, high=0)
-    dataset = counting()
-    dataset.clip_reward(high=15)
-    dataset.clip_reward()
-    assert dataset.rewards.tolist() == [10, 15, 15, 15, 15, 15]
 
 
 @MODEST

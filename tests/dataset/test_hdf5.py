@@ -1,7 +1,11 @@
-"""Files: round trips, foreign layouts, damaged files, and that a failing dump leaves the old file alone."""
+"""Own files: round trips, damage, and that a failing dump leaves the old file alone."""
 
 import os
+import subprocess
+import sys
 import warnings
+import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,28 +13,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from d3rlpy.dataset import MDPDataset, gather, rows_of
+from d3rlpy.dataset import MDPDataset, gather, hdf5, rows_of
 
 from .generated import dataset_of, flags, logs
-
-FOREIGN = {
-    "observations": np.arange(5, dtype=np.float64)[:, None],
-    "actions": np.array([[0.5], [-0.5], [0.25], [0.75], [-0.25]]),
-    "rewards": np.array([0.0, 10, 20, 0, 40]),
-    "terminals": flags(5, 2).astype(np.float32),
-}
-
-
-def written(path, attributes=(), **arrays):
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-        file.attrs.update(dict(attributes))
-    return path
-
-
-def tuples(dataset):
-    return [(t.observation.item(), t.reward, t.next_observation.item(), t.terminal) for e in dataset for t in e]
 
 
 @settings(deadline=None, max_examples=40)
@@ -100,85 +85,10 @@ def test_a_failing_dump_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 def test_a_dump_into_nowhere_names_the_folder(tmp_path):
     dataset = MDPDataset(np.zeros((3, 1)), [0, 1, 0], np.ones(3), flags(3, 2))
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"cannot write .*a\.h5: there is no folder .*nowhere"):
         dataset.dump(tmp_path / "nowhere" / "a.h5")
     with pytest.raises(IsADirectoryError, match="it is a folder"):
         dataset.dump(tmp_path)
-
-
-def test_a_file_with_timeouts_is_read_like_d4rl(tmp_path):
-    path = written(tmp_path / "a.h5", **FOREIGN, timeouts=flags(5, 4))
-    assert tuples(MDPDataset.load(path)) == [(0, 0, 1, 0), (1, 10, 2, 0), (2, 20, 0, 1), (3, 0, 4, 0)]
-    following = np.array([1, 2, 77, 4, 88.0])[:, None]
-    path = written(tmp_path / "b.h5", **FOREIGN, timeouts=flags(5, 4), next_observations=following)
-    assert tuples(MDPDataset.load(path))[-1] == (4, 40, 88, 0)
-
-
-def test_a_file_of_the_original_1_1_is_read_in_its_alignment(tmp_path):
-    ids = FOREIGN | {"actions": np.array([0, 1, 2, 0, 1], np.int32)}
-    path = written(
-        tmp_path / "a.h5",
-        **ids,
-        episode_terminals=flags(5, 2, 4).astype(np.float32),
-        discrete_action=True,
-        version="1.0",
-    )
-    dataset = MDPDataset.load(path)
-    assert dataset.discrete_action
-    assert tuples(dataset) == [(0, 0, 1, 0), (1, 10, 2, 0), (2, 20, 0, 1), (3, 0, 4, 0)]
-
-
-def test_a_file_of_the_original_before_1_1_is_converted_with_a_warning(tmp_path):
-    path = written(tmp_path / "a.h5", **FOREIGN, episode_terminals=flags(5, 2, 4), discrete_action=False)
-    with pytest.warns(UserWarning, match='delayed by one row, and converted; pass alignment="gymnasium"') as caught:
-        dataset = MDPDataset.load(path)
-    assert caught[0].filename == __file__
-    assert tuples(dataset) == [(0, 10, 1, 0), (1, 20, 2, 1), (3, 40, 4, 0)]
-    assert tuples(MDPDataset.load(path, alignment="delayed")) == tuples(dataset)
-    assert len(tuples(MDPDataset.load(path, alignment="gymnasium"))) == 4
-
-
-def test_a_file_of_the_original_2_is_read_episode_by_episode(tmp_path):
-    episodes = [([0.0, 1.0], [0, 1], [5.0, 6.0], True), ([2.0, 3.0], [1, 1], [7.0, 8.0], False)]
-    arrays = {"version": "2.1"}
-    for i, (observations, actions, rewards, terminated) in enumerate(episodes):
-        arrays[f"observations_{i}"] = np.array(observations)[:, None]
-        arrays[f"actions_{i}"] = np.array(actions)[:, None]
-        arrays[f"rewards_{i}"] = np.array(rewards)[:, None]
-        arrays[f"terminated_{i}"] = terminated
-    path = written(tmp_path / "a.h5", **arrays)
-    dataset = MDPDataset.load(path)
-    assert dataset.discrete_action
-    assert tuples(dataset) == [(0, 5, 1, 0), (1, 6, 0, 1), (2, 7, 3, 0)]
-    with pytest.raises(ValueError, match="not delayed; leave out alignment"):
-        MDPDataset.load(path, alignment="delayed")
-    path = written(tmp_path / "b.h5", observations_0_0=np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="tuples of arrays"):
-        MDPDataset.load(path)
-
-
-def test_a_file_that_does_not_say_its_alignment_asks_for_it(tmp_path):
-    path = written(tmp_path / "a.h5", **FOREIGN)
-    with pytest.raises(ValueError, match=r'a\.h5: the file does not say .* pass alignment="gymnasium" if'):
-        MDPDataset.load(path)
-    with pytest.warns(UserWarning, match="no end flag in the last 2"):
-        assert MDPDataset.load(path, alignment="gymnasium").report.transitions == 4
-    with pytest.raises(ValueError, match=r"alignment must be one of \('gymnasium', 'delayed'\), got 'd4rl'"):
-        MDPDataset.load(path, alignment="d4rl")
-
-
-def test_bad_contents_name_the_file_and_the_array(tmp_path):
-    path = written(tmp_path / "a.h5", **(FOREIGN | {"rewards": np.full(5, np.nan)}), timeouts=flags(5, 4))
-    with pytest.raises(ValueError, match=r"a\.h5: rewards has NaN.* in row 0"):
-        MDPDataset.load(path)
-    path = written(tmp_path / "b.h5", observations=np.zeros((2, 1)), other=1)
-    with pytest.raises(ValueError, match=r"actions, rewards, terminals missing; it holds \['observations', 'other'\]"):
-        MDPDataset.load(path)
-    with h5py.File(tmp_path / "c.h5", "w") as file:
-        file.create_group("observations")
-        file["actions"] = file["rewards"] = file["terminals"] = file["timeouts"] = np.zeros(1)
-    with pytest.raises(ValueError, match=r"c\.h5 is not a readable data set"):
-        MDPDataset.load(tmp_path / "c.h5")
 
 
 def test_a_file_that_is_no_hdf5_or_truncated_is_refused(tmp_path):
@@ -192,16 +102,88 @@ def test_a_file_that_is_no_hdf5_or_truncated_is_refused(tmp_path):
     for k, share in enumerate((0.1, 0.5, 0.9, 0.99)):
         (tmp_path / f"cut{k}.h5").write_bytes(whole[: int(len(whole) * share)])
     for name in ("text", "empty", "cut0", "cut1", "cut2", "cut3"):
-        with pytest.raises(ValueError, match="truncated, damaged or no HDF5 file"):
+        with pytest.raises(ValueError, match=r"\.h5 is .*truncated, damaged or (no HDF5 file|was changed)"):
             MDPDataset.load(tmp_path / f"{name}.h5")
 
 
+def small():
+    return MDPDataset(
+        np.arange(12, dtype=np.float32).reshape(6, 2), [0, 1, 0, 1, 1, 0], np.arange(6) / 2, flags(6, 2),
+        timeouts=flags(6, 5), next_observations=np.arange(2, 14, dtype=np.float32).reshape(6, 2),
+        columns={"behavior_log_prob": -np.arange(6) / 4},
+    )  # fmt: skip
+
+
+CONTENT = ("observations", "actions", "rewards", "terminals", "timeouts")
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_changed_byte_never_gives_other_data(tmp_path, compression):
+    path = tmp_path / "a.h5"
+    small().dump(path, compression=compression)
+    whole, generator = path.read_bytes(), np.random.default_rng(0)
+    for position in [*range(0, 48), *generator.integers(48, len(whole), 300)]:
+        spoiled = bytearray(whole)
+        spoiled[position] ^= 1 << int(generator.integers(8))
+        path.write_bytes(spoiled)
+        try:
+            loaded = MDPDataset.load(path)
+        except ValueError as error:
+            assert "truncated, damaged" in str(error)  # noqa: PT017
+        else:  # between the head and the HDF5 part lies nothing that is read
+            assert position < 512
+            for name in CONTENT:
+                np.testing.assert_array_equal(getattr(loaded, name), getattr(small(), name))
+            assert not any(whole[position:512])
+
+
+def test_a_changed_or_cut_file_says_that_its_checksum_does_not_fit(tmp_path):
+    path = tmp_path / "a.h5"
+    small().dump(path)
+    with h5py.File(path, "r+") as file:
+        file["rewards"][0] = 7.0
+    with pytest.raises(ValueError, match=r"a\.h5 is truncated, damaged or was changed .*: its checksum does not fit"):
+        MDPDataset.load(path)
+    small().dump(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="its checksum does not fit"):
+        MDPDataset.load(path)
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from d3rlpy.dataset import MDPDataset
+rows = np.random.default_rng(0).normal(size=(20_000, 5))
+dataset = MDPDataset(rows, rows[:, :2], rows[:, 0], np.arange(20_000) % 10 == 9)
+for limit in (100, 5000, 300_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for compression in (None, "gzip"):
+        try:
+            dataset.dump(sys.argv[1], compression=compression)
+        except OSError:
+            print("refused")
+"""
+
+
+def test_a_full_disk_is_an_error_that_leaves_the_process_alive_and_no_file(tmp_path):
+    (tmp_path / "a.h5").write_text("old")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.h5")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "refused\n" * 6), result.stderr
+    assert os.listdir(tmp_path) == ["a.h5"]
+    assert (tmp_path / "a.h5").read_text() == "old"
+
+
 def damage(change, tmp_path):
+    """A file whose content was changed by somebody who made the checksum fit again."""
     following = np.array([[1.0], [2.0], [9.0]])
     dataset = MDPDataset(np.zeros((3, 1)), [0, 1, 0], np.ones(3), flags(3, 2), next_observations=following)
     dataset.dump(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         change(file)
+    content = (tmp_path / "a.h5").read_bytes()[hdf5.HEAD_SIZE :]
+    (tmp_path / "a.h5").write_bytes(hdf5.make_head(zlib.crc32(content)) + content)
     return tmp_path / "a.h5"
 
 
@@ -212,20 +194,65 @@ def test_stored_successors_that_do_not_fit_are_refused(tmp_path, rows):
         MDPDataset.load(path)
 
 
-def test_damage_in_our_own_files_is_found(tmp_path):
-    path = damage(
+def replaced(name, value):
+    def change(file):
+        del file[name]
+        file[name] = value
+
+    return change
+
+
+MADE_WRONG = {
+    "nan successor": (
         lambda file: file["successors/observations"].write_direct(np.full((3, 1), np.nan, np.float32)),
-        tmp_path,
-    )
-    with pytest.raises(ValueError, match="successors has NaN"):
-        MDPDataset.load(path)
-    path = damage(lambda file: file.attrs.modify("version", 99), tmp_path)
-    with pytest.raises(ValueError, match="version 99 of the format; this release reads version 1"):
-        MDPDataset.load(path)
-    path = damage(lambda file: file.__delitem__("successors/rows"), tmp_path)
-    with pytest.raises(ValueError, match="not a readable data set"):
-        MDPDataset.load(path)
+        "successors has NaN",
+    ),
+    "newer version": (
+        lambda file: file.attrs.modify("version", 99),
+        "version 99 of the format; this release reads version 2",
+    ),
+    "several versions": (lambda file: file.attrs.create("version", [2, 2]), r"version \[2 2\] of the format"),
+    "no successors": (lambda file: file.__delitem__("successors/rows"), "not a readable data set"),
+    "columns is no group": (lambda file: file.create_dataset("columns", data=1), "not a readable data set"),
+    "several action sizes": (lambda file: file.attrs.create("action_size", [2, 2]), "not a readable data set"),
+    "huge array": (
+        lambda file: (file.__delitem__("rewards"), file.create_dataset("rewards", (10**15,), "f4", chunks=(100,))),
+        "not a readable data set",
+    ),
+    "scalar": (replaced("observations", 1.0), "a.h5"),
+    "text": (replaced("rewards", "text"), "a.h5: rewards must hold numbers"),
+}
+
+
+@pytest.mark.parametrize("case", MADE_WRONG)
+def test_wrong_content_with_a_right_checksum_is_an_error_that_names_the_file(tmp_path, case):
+    change, message = MADE_WRONG[case]
+    with pytest.raises(ValueError, match=message) as error:
+        MDPDataset.load(damage(change, tmp_path))
+    assert "a.h5" in str(error.value)
+
+
+def test_an_own_file_is_not_delayed(tmp_path):
     path = damage(lambda file: None, tmp_path)
     with pytest.raises(ValueError, match=r"written by MDPDataset.dump and is not delayed"):
         MDPDataset.load(path, alignment="delayed")
     assert MDPDataset.load(path, alignment="gymnasium").report.transitions == 3
+
+
+def test_a_file_without_its_head_is_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    small().dump(path)
+    path.write_bytes(path.read_bytes()[hdf5.HEAD_SIZE :])
+    with pytest.raises(ValueError, match="without its first 512 bytes: copy the whole file again"):
+        MDPDataset.load(path)
+
+
+def test_a_file_of_this_format_still_loads_with_what_it_held():
+    loaded, made = MDPDataset.load(Path(__file__).parents[1] / "golden" / "dataset.h5"), small()
+    for name in CONTENT:
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(made, name))
+        assert getattr(loaded, name).dtype == getattr(made, name).dtype
+    assert loaded.columns.keys() == {"behavior_log_prob"}
+    assert loaded.columns["behavior_log_prob"].tolist() == [0, -0.25, -0.5, -0.75, -1, -1.25]
+    assert [t.next_observation.tolist() for t in loaded[1]] == [[8, 9], [10, 11], [12, 13]]
+    assert loaded.report == made.report

@@ -184,8 +184,8 @@ def test_long_episodes_keep_their_links():
         ({"n_frames": 2}, "n_frames=2 needs uint8 images"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], got 1.5"),
         ({"gamma": float("nan")}, "gamma must lie in"),
-        ({"rewards": np.zeros(5)}, "rewards must be contiguous float32 of shape"),
-        ({"rewards": np.zeros(4, np.float32)}, "rewards must be contiguous float32 of shape"),
+        ({"rewards": np.zeros(5)}, "rewards must be a contiguous float32 array of shape"),
+        ({"rewards": np.zeros(4, np.float32)}, "rewards must be a contiguous float32 array of shape"),
     ],
 )
 def test_settings_that_cannot_be_followed_are_named(arguments, message):

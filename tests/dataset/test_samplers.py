@@ -1,6 +1,8 @@
 """Samplers: every row is seen, batches are full, states can be saved, seeds decide."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -137,3 +139,63 @@ def test_rows_that_are_no_transitions_are_refused():
         RandomSampler(rows, [0, 3], 2)
     with pytest.raises(ValueError, match="at least one row"):
         RandomSampler(rows, [], 2)
+    for mask in ([True, False, True], np.ones(3, bool)):
+        with pytest.raises(TypeError, match=r"row numbers, integers, got bool: for a mask pass np.flatnonzero\(mask\)"):
+            RandomSampler(rows, mask, 2)
+        with pytest.raises(TypeError, match="got bool"):
+            gather(rows, mask)
+    with pytest.raises(TypeError, match="row numbers, integers, got float64"):
+        gather(rows, [0.7, 1.2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cursor", [-1, 10**6, 1.5, None, "3"])
+def test_a_state_with_a_cursor_outside_its_draw_is_refused_and_changes_nothing(kind, cursor):
+    sampler, same = (kind(*numbered(10), 3, seed=0) for _ in range(2))
+    with pytest.raises(ValueError, match=r"the state is damaged: cursor must be a whole number from 0 to \d+, got"):
+        sampler.set_state(sampler.get_state() | {"cursor": cursor})
+    assert drawn(sampler, 3) == drawn(same, 3)
+
+
+@pytest.mark.parametrize("generator", [None, {}, {"bit_generator": "MT19937"}, {"bit_generator": "PCG64", "state": 3}])
+def test_a_state_with_a_damaged_generator_is_refused(generator):
+    sampler = PermutationSampler(*numbered(10), 3, seed=0)
+    with pytest.raises(ValueError, match="the state is damaged: generator"):
+        sampler.set_state(sampler.get_state() | {"generator": generator})
+    with pytest.raises(TypeError, match="takes a dictionary of get_state, got list"):
+        sampler.set_state([1])
+
+
+def test_settings_that_are_no_numbers_are_named():
+    rows, indices = numbered(10)
+    with pytest.raises(ValueError, match="n_steps must be a whole number from 1 to 8191, got nan"):
+        RandomSampler(rows, indices, 2, n_steps=float("nan"))
+    with pytest.raises(ValueError, match="n_frames must be a whole number of at least 1, got 'two'"):
+        RandomSampler(rows, indices, 2, n_frames="two")
+    with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\], got 'high'"):
+        RandomSampler(rows, indices, 2, gamma="high")
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got nan"):
+        RandomSampler(rows, indices, float("nan"))
+    for seed in (-1, 1.5, "a"):
+        with pytest.raises(ValueError, match=f"seed must be None, a whole number of at least 0 .*, got {seed!r}"):
+            RandomSampler(rows, indices, 2, seed=seed)
+    with pytest.raises(ValueError, match=r"rewards must be a contiguous float32 array of shape \(10,\), got list"):
+        RandomSampler(rows, indices, 2, rewards=[0.0] * 10)
+    with pytest.raises(ValueError, match=r"float32 array of shape \(10,\), got float64 \(10,\)"):
+        RandomSampler(rows, indices, 2, rewards=np.zeros(10))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+@pytest.mark.parametrize(
+    ("kind", "options"), [(PermutationSampler, {}), (PermutationSampler, {"shuffle": False}), (RandomSampler, {})]
+)
+def test_a_copied_sampler_goes_on_from_the_same_place_on_its_own(kind, options, copied):
+    rows, indices = numbered(10)
+    sampler = kind(rows, indices, 3, n_steps=2, gamma=0.5, rewards=3 * rows.rewards, seed=0, **options)
+    drawn(sampler, 2)
+    other = copied(sampler)
+    for _ in range(9):
+        mine, theirs = sampler.sample(), other.sample()
+        np.testing.assert_array_equal(mine.observations, theirs.observations)
+        np.testing.assert_array_equal(mine.rewards, theirs.rewards)
+        np.testing.assert_array_equal(mine.discounts, theirs.discounts)

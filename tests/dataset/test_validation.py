@@ -1,7 +1,10 @@
 """Bad input: every message names the argument, the value or row, and the cure."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 
 from d3rlpy.dataset import MDPDataset
 
@@ -67,7 +70,7 @@ BAD = {
     "a single number": ({"rewards": 1.0}, "rewards must have one row for each time step"),
     "fractional ids": (
         {"actions": [0.0, 1.0, 1.5, 0.0, 0.0], "discrete_action": True},
-        "discrete_action=True, but actions has 1.5 in row 2",
+        "discrete actions are whole numbers, but actions has 1.5 in row 2",
     ),
     "negative id": ({"actions": [0, 1, -1, 0, 0]}, "actions has the id -1 in row 2: ids start at 0"),
     "id too large": ({"actions": [0, 1, 5, 0, 0], "action_size": 3}, "the id 5 in row 2, but action_size=3"),
@@ -79,14 +82,34 @@ BAD = {
         {"actions": np.full((5, 2), 0.5), "action_size": 3},
         "2 numbers a row, but action_size=3",
     ),
-    "action size zero": ({"action_size": 0}, "action_size must be a positive whole number, got 0"),
-    "action size 1.5": ({"action_size": 1.5}, "action_size must be a positive whole number, got 1.5"),
+    "unsigned id too large": (
+        {"actions": np.array([0, 2**64 - 1, 0, 0, 0], np.uint64)},
+        "actions has the id 18446744073709551615 in row 1: too large for int64",
+    ),
+    "float id too large": (
+        {"actions": [0.0, 0.0, 1e30, 0.0, 0.0], "discrete_action": True},
+        r"actions has the id 1e\+30 in row 2: too large for int64",
+    ),
+    "masked observations": (
+        {"observations": np.ma.masked_equal([[1.0], [2.0], [-1.0], [3.0], [4.0]], -1)},
+        r"observations is a masked array with masked values: .* leave out their rows",
+    ),
+    "masked rewards": ({"rewards": np.ma.masked_equal([1.0, 2, 3, 4, 5], 3)}, "rewards is a masked array"),
+    "masked column": ({"columns": {"x": np.ma.masked_equal([1, 2, 3, 4, 5], 3)}}, r"columns\['x'\] is a masked"),
+    "action size zero": ({"action_size": 0}, "action_size must be a whole number of at least 1, got 0"),
+    "action size 1.5": ({"action_size": 1.5}, "action_size must be a whole number of at least 1, got 1.5"),
+    "action size nan": ({"action_size": np.nan}, "action_size must be a whole number of at least 1, got nan"),
+    "action size text": ({"action_size": "abc"}, "action_size must be a whole number of at least 1, got 'abc'"),
+    "action size list": ({"action_size": [2]}, r"action_size must be a whole number of at least 1, got \[2\]"),
+    "list of columns": ({"columns": [1, 2]}, "columns must be a dictionary of arrays by name, got list"),
     "actions of three axes": (
         {"actions": np.full((5, 2, 2), 0.5)},
         r"must have shape \(N, action_size\), got",
     ),
     "column without a name": ({"columns": {"": np.zeros(5)}}, "a name must be a string without '/'"),
     "column with a path": ({"columns": {"a/b": np.zeros(5)}}, "a name must be a string without '/'"),
+    "column named dot": ({"columns": {".": np.zeros(5)}}, "and not only dots, got '.'"),
+    "column with a null byte": ({"columns": {"a\0b": np.zeros(5)}}, r"or null bytes.*, got 'a\\x00b'"),
     "discount above 1": (
         {"columns": {"discount": [1, 1, 2, 1, 1]}},
         r"must lie in \[0, 1\], got 2.0 in row 2",
@@ -114,3 +137,25 @@ def test_the_good_input_is_good():
 def test_further_arrays_are_keyword_only():
     with pytest.raises(TypeError, match="positional"):
         MDPDataset(*GOOD.values(), np.zeros(5))
+
+
+def test_a_masked_array_without_masked_values_is_an_array():
+    assert MDPDataset(**(GOOD | {"rewards": np.ma.array(np.ones(5))})).rewards.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(5, requires_grad=True), torch.zeros(5, dtype=torch.bfloat16)], ids=["with grad", "bfloat16"]
+)
+def test_a_tensor_that_numpy_cannot_read_is_named(tensor):
+    message = r"rewards cannot be read as an array \(.*\): pass tensors as x.detach\(\).float\(\).cpu\(\).numpy\(\)"
+    with pytest.raises(TypeError, match=message):
+        MDPDataset(**(GOOD | {"rewards": tensor}))
+
+
+def test_ids_that_leave_most_outputs_unused_warn():
+    with pytest.warns(UserWarning, match=r"largest id is 1000000000000, but only 2 ids occur: .* return_inverse=True"):
+        assert MDPDataset(**(GOOD | {"actions": [0, 10**12, 0, 0, 0]})).get_action_size() == 10**12 + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MDPDataset(**(GOOD | {"actions": [0, 5000, 0, 0, 0], "action_size": 5001}))
+        MDPDataset(**(GOOD | {"actions": [0, 900, 0, 0, 0]}))

@@ -145,6 +145,10 @@ def test_a_transition_made_by_hand_is_checked():
         Transition((2,), 2, np.zeros(2), 0, 0.0, np.zeros(3), False)
     with pytest.raises(ValueError, match="action_size=2"):
         Transition((2,), 2, np.zeros(2), 2, 0.0, np.zeros(2), False)
+    with pytest.raises(ValueError, match=r"action is the single number 0.5: ids are whole numbers, .* an array"):
+        Transition((2,), 2, np.zeros(2), 0.5, 0.0, np.zeros(2), False)
+    with pytest.raises(ValueError, match="observation is a masked array"):
+        Transition((2,), 2, np.ma.masked_equal([1.0, 2.0], 2), 0, 0.0, np.zeros(2), False)
     with pytest.raises(ValueError, match="reward has NaN"):
         Transition((2,), 2, np.zeros(2), 0, float("nan"), np.zeros(2), False)
 
@@ -166,14 +170,52 @@ def test_hand_made_neighbours_are_linked_both_ways_and_summed():
 def test_links_that_form_a_circle_are_refused():
     first = hand_made(1)
     second = hand_made(2, prev_transition=first)
-    first.prev_transition = second
-    with pytest.raises(ValueError, match="circle"):
-        rows_of([first])
+    third = hand_made(3, prev_transition=second)
+    for link in (
+        lambda: setattr(first, "prev_transition", third),
+        lambda: setattr(third, "next_transition", first),
+        lambda: setattr(third, "next_transition", second),
+        lambda: setattr(second, "next_transition", second),
+    ):
+        with pytest.raises(ValueError, match="would form a circle: cut one of its links first, by setting it to None"):
+            link()
+    assert first.next_transition is second
+    assert second.next_transition is third
+    assert rows_of([third])[1].tolist() == [2]
+
+
+def test_a_new_neighbour_replaces_the_old_one_on_both_sides():
+    first, old, new = hand_made(1), hand_made(2), hand_made(2)
+    first.next_transition = old
+    first.next_transition = new
+    assert old.prev_transition is None
+    assert new.prev_transition is first
+    assert rows_of([old])[1].tolist() == [0]
+    new.prev_transition = None
+    assert first.next_transition is None
+    assert new.prev_transition is None
+    batch = TransitionMiniBatch([first, new], n_steps=2, gamma=1.0)
+    assert batch.rewards.reshape(-1).tolist() == [1, 2]
+
+
+def test_only_transitions_become_neighbours():
+    with pytest.raises(TypeError, match="a neighbour must be a Transition or None, got int"):
+        hand_made(1).next_transition = 3
+
+
+def test_a_shallow_copy_of_a_hand_made_transition_has_no_neighbours():
+    first = hand_made(1)
+    second = hand_made(2, prev_transition=first)
+    copied = copy.copy(second)
+    assert copied.prev_transition is None
+    assert rows_of([copied, second])[1].tolist() == [0, 2]
 
 
 def test_transitions_of_a_data_set_cannot_be_linked_anew():
     with pytest.raises(ValueError, match="only transitions made by hand can be linked"):
         counting()[0][0].next_transition = hand_made(1)
+    with pytest.raises(ValueError, match="only transitions made by hand can be linked"):
+        counting()[0][0].next_transition = None
 
 
 def test_rows_of_a_data_set_share_its_storage():
@@ -217,6 +259,7 @@ def test_transitions_of_several_storages_keep_their_neighbours():
         ("text", TypeError, "got str"),
         ([1.0], TypeError, "got a list of float"),
         (np.zeros((3, 2)), TypeError, "got a list of ndarray"),
+        ((e for e in counting()), TypeError, r"an iterator can be read only once: pass list\(...\)"),
     ],
 )
 def test_anything_else_is_refused(data, error, message):
@@ -242,6 +285,20 @@ def test_views_and_hand_made_objects_pickle_and_copy():
     pair.append(hand_made(2, prev_transition=pair[0]))
     first, second = pickle.loads(pickle.dumps(pair))
     assert first.next_transition is second
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_batches_pickle_and_copy(copied):
+    dataset = counting(columns={"discount": np.full(6, 0.5)})
+    doubled = gather(*rows_of(dataset), n_steps=2, rewards=2 * dataset.rewards)
+    linked = hand_made(1)
+    made = TransitionMiniBatch([hand_made(2, prev_transition=linked), linked], n_steps=3, gamma=0.5)
+    for batch in (doubled, made):
+        other = copied(batch)
+        for name in ("observations", "actions", "rewards", "next_observations", "terminals", "n_steps", "discounts"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(batch, name))
+        assert other.gamma == batch.gamma
+        assert [t.reward for t in other.transitions] == [t.reward for t in batch.transitions]
 
 
 @pytest.mark.slow
