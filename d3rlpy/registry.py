@@ -1,16 +1,15 @@
 """Names and classes of everything that a user picks by a string: encoders, Q functions, scalers.
 
-A registered class is a dataclass whose fields are its parameters, so that one object is one small
+A registered class is a dataclass whose fields are its parameters, or has none, so that one object is one small
 dictionary ``{"type": name, "params": {...}}``, which is what ``params.json`` holds.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, Generic, TypeVar
-
-import numpy as np
+import inspect
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 
 def nearest(word: str, words: list[str]) -> str:
@@ -20,11 +19,9 @@ def nearest(word: str, words: list[str]) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: tuples and arrays become lists, numpy scalars Python numbers."""
-    if isinstance(value, np.ndarray):
+    """``value`` as JSON can hold it: tuples, arrays and tensors become lists, their scalars Python numbers."""
+    if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, (list, tuple)):
         return [to_plain(v) for v in value]
     if isinstance(value, dict):
@@ -32,23 +29,44 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+def type_of(cls: type) -> str:
+    """The ``TYPE`` of a class; ``TypeError`` if it has none."""
+    name = getattr(cls, "TYPE", None)
+    if not isinstance(name, str):
+        raise TypeError(f"{cls.__name__} needs a class attribute TYPE, the name it is chosen by")
+    return name
+
+
+def parameter_names(cls: type) -> list[str]:
+    """What the constructor of ``cls`` takes: the fields of a dataclass, nothing for a class without parameters.
+
+    Raises
+    ------
+    TypeError
+        For any other class, of whose objects the parameters can't be known.
+    """
+    if is_dataclass(cls):
+        return [f.name for f in fields(cls) if f.init]
+    if inspect.signature(cls).parameters:
+        raise TypeError(f"{cls.__name__} must be a dataclass, so that its fields are its parameters")
+    return []
+
+
 class Configurable:
-    """A dataclass that is known by a name: its fields are its parameters."""
+    """Something known by a name: a dataclass, whose fields are its parameters, or a class without parameters."""
 
     TYPE: ClassVar[str]
 
     def get_type(self) -> str:
         """The name under which the class is registered."""
-        return self.TYPE
+        return type_of(type(self))
 
     def get_params(self, deep: bool = False) -> dict[str, Any]:
         """Parameters by name, ready for the constructor of an equal object.
 
         ``deep`` is there for scikit-learn; parameters hold no further parameters.
         """
-        if not is_dataclass(self):
-            raise TypeError(f"{type(self).__name__} must be a dataclass, so that its fields are its parameters")
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return {name: getattr(self, name) for name in parameter_names(type(self))}
 
     def to_dict(self) -> dict[str, Any]:
         """``{"type": ..., "params": ...}`` with plain JSON values."""
@@ -73,12 +91,17 @@ class Registry(Generic[T]):
         self.classes: dict[str, type[T]] = {}
 
     def register(self, cls: type[T]) -> type[T]:
-        """Enter ``cls`` under its ``TYPE``; usable as a decorator."""
-        name = getattr(cls, "TYPE", None)
-        if not isinstance(name, str):
-            raise TypeError(f"{cls.__name__} needs a class attribute TYPE, the name it is chosen by")
-        if self.classes.get(name, cls) is not cls:
-            raise ValueError(f"the {self.kind} name {name!r} already belongs to {self.classes[name].__name__}")
+        """Enter ``cls`` under its ``TYPE``; usable as a decorator.
+
+        A class of the same module and name is replaced, so that a notebook cell can run twice.
+        """
+        if not (isinstance(cls, type) and issubclass(cls, self.base)):
+            raise TypeError(f"{cls!r} is no {self.kind}: it must be a class derived from {self.base.__name__}")
+        name = type_of(cls)
+        parameter_names(cls)
+        known = self.classes.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"the {self.kind} name {name!r} already belongs to {known.__name__}")
         self.classes[name] = cls
         return cls
 
@@ -95,9 +118,29 @@ class Registry(Generic[T]):
             return value
         if isinstance(value, str):
             return self.create(value)
-        if isinstance(value, dict) and "type" in value:
-            return self.create(value["type"], **value.get("params", {}))
+        if isinstance(value, dict) and isinstance(value.get("type"), str):
+            return self._from_dict(value["type"], value)
         raise TypeError(
             f"expected a {self.kind}, its name (one of {sorted(self.classes)}) "
             f"or a dictionary with 'type' and 'params', got {value!r}"
         )
+
+    def _from_dict(self, name: str, value: dict[str, Any]) -> T:
+        others = sorted(str(key) for key in value if key not in ("type", "params"))
+        if others:
+            raise TypeError(
+                f"the dictionary of the {self.kind} {name!r} has the keys {others} besides 'type' and 'params': "
+                "parameters belong into 'params'"
+            )
+        params = value.get("params", {})
+        if not isinstance(params, dict):
+            raise TypeError(f"'params' of the {self.kind} {name!r} must be a dictionary, got {params!r}")
+        return self.create(name, **params)
+
+
+def with_parameter(owner: Any, name: str, value: Any) -> Any:
+    """A copy of a factory or scaler with one parameter changed; ``name`` is ``owner__parameter``."""
+    base, _, inner = name.partition("__")
+    if not isinstance(owner, Configurable) or inner not in owner.get_params():
+        raise ValueError(f"{name} can't be set, because {base}={owner!r} has no parameter {inner!r}: give an object")
+    return replace(cast(Any, owner), **{inner: value})

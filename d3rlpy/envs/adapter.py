@@ -7,6 +7,7 @@ neither package is imported here.
 from __future__ import annotations
 
 import inspect
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,8 @@ class EnvAdapter:
                 f"seed={seed}: {type(self.env).__name__} takes no seed, neither by reset(seed=...) nor by"
                 " seed(...); leave seed at None"
             )
-        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
-            return self._observation(result[0]), result[1]
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (dict, NoneType)):
+            return self._observation(result[0]), result[1] or {}
         return self._observation(result), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -94,7 +95,7 @@ class EnvAdapter:
             observation, reward, terminated, truncated, info = result
         elif len(result) == 4:
             observation, reward, done, info = result
-            truncated = bool(done) and bool(info.get("TimeLimit.truncated", False))
+            truncated = bool(done) and bool((info or {}).get("TimeLimit.truncated", False))
             terminated = bool(done) and not truncated
         else:
             raise ValueError(
@@ -106,7 +107,7 @@ class EnvAdapter:
             _number(reward),
             bool(terminated),
             bool(truncated),
-            info,
+            info or {},
         )
 
     def sample_action(self) -> int | np.ndarray:

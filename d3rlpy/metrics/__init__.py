@@ -3,6 +3,7 @@
 from .scorer import (
     SCORERS,
     average_value_estimation_scorer,
+    check_scorer,
     continuous_action_diff_scorer,
     discrete_action_match_scorer,
     evaluate_on_environment,
@@ -15,6 +16,7 @@ from .scorer import (
 __all__ = [
     "SCORERS",
     "average_value_estimation_scorer",
+    "check_scorer",
     "continuous_action_diff_scorer",
     "discrete_action_match_scorer",
     "evaluate_on_environment",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..envs import EnvAdapter, FrameStack
+from .checks import check_algo, check_environment
 
 
 class EnvironmentScorer:
@@ -18,12 +19,15 @@ class EnvironmentScorer:
     __name__ = "environment"
     negated = False
     needs_episodes = False
+    needs_values = False
 
     def __init__(self, env: Any, n_trials: int, epsilon: float, render: bool, seed: int | None):
-        if n_trials < 1:
-            raise ValueError(f"n_trials must be at least 1, got {n_trials}")
+        if not isinstance(n_trials, (int, np.integer)) or n_trials < 1:
+            raise ValueError(f"n_trials must be a whole number of at least 1, got {n_trials!r}")
         if not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon must be within [0, 1], got {epsilon}")
+        if seed is not None and (not isinstance(seed, (int, np.integer)) or seed < 0):
+            raise ValueError(f"seed must be None or a whole number of at least 0, got {seed!r}")
         self.env = EnvAdapter(env)
         if epsilon > 0.0 and not _can_draw_uniformly(self.env):
             raise ValueError(
@@ -36,7 +40,12 @@ class EnvironmentScorer:
         self.seed = seed
 
     def __call__(self, algo: Any, *ignored: Any, **also_ignored: Any) -> float:
-        """Mean return of ``algo``; episodes and targets that scikit-learn passes are not looked at."""
+        """Mean return of ``algo``; episodes and targets that scikit-learn passes are not looked at.
+
+        Raises ``ValueError`` for an algorithm of other observations or actions than the environment has.
+        """
+        check_algo(algo)
+        check_environment(algo, self.env)
         rng = np.random.default_rng(self.seed)
         seeds = [None if self.seed is None else self.seed + trial for trial in range(self.n_trials)]
         return float(np.mean([self._episode(algo, seed, rng) for seed in seeds]))

@@ -59,6 +59,7 @@ class BaseScaler(Configurable, ABC):
         self.check(rows)
         if not self.fitted:
             self._keep(self.find_statistics(rows, indices))
+        self.check_parameters()
         return self
 
     def fit_with_env(self, env: Any) -> Self:
@@ -69,6 +70,9 @@ class BaseScaler(Configurable, ABC):
 
     def check(self, rows: Rows) -> None:
         """Raise ``ValueError`` for data that can't be scaled in this way."""
+
+    def check_parameters(self) -> None:
+        """Raise ``ValueError`` for parameters that make no map; called once they are all known."""
 
     def find_statistics(self, rows: Rows, indices: np.ndarray) -> tuple[Any, ...]:
         """Values of ``STATISTICS`` for some rows."""
@@ -107,6 +111,7 @@ class AffineScaler(BaseScaler):
 
     def _constants(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Center, width with infinity in place of 0, and width."""
+        check_tensor(self, x)
         cache = self.__dict__.setdefault("_cache", {})
         key = x.device, x.dtype
         if key not in cache:
@@ -122,10 +127,17 @@ class AffineScaler(BaseScaler):
         if not self.fitted:
             names = " and ".join(self.STATISTICS)
             raise RuntimeError(f"{type(self).__name__} is not fitted: call fit with data, or give {names}")
+        shapes = {name: np.shape(getattr(self, name)) for name in self.STATISTICS}
+        if len(set(shapes.values()) - {()}) > 1:
+            found = ", but ".join(f"{name} has the shape {shape}" for name, shape in shapes.items())
+            raise ValueError(f"{type(self).__name__}: {found}")
         center, width = (np.asarray(a, np.float64) for a in self.center_and_width())
         if not (np.isfinite(center).all() and np.isfinite(width).all()):
             raise ValueError(f"{type(self).__name__}: its statistics must be finite, got {self.get_params()}")
         return center, width
+
+    def check_parameters(self) -> None:
+        self._checked()
 
     def check(self, rows: Rows) -> None:
         shape = getattr(rows, self.COLUMN).shape[1:]
@@ -175,10 +187,48 @@ class RewardScaler(BaseScaler):
 
     COLUMN = "rewards"
 
+    def transform_numpy(self, x: np.ndarray) -> np.ndarray:
+        """``transform`` of an array: contiguous, of the same shape, float32 whatever ``transform`` makes of it."""
+        name, scaled = type(self).__name__, self.transform(torch.tensor(x))
+        if not isinstance(scaled, Tensor):
+            raise TypeError(f"{name}: transform must return a tensor, got {type(scaled).__name__}")
+        if scaled.shape != x.shape:
+            raise ValueError(
+                f"{name}: transform returned the shape {tuple(scaled.shape)} for rewards of shape {x.shape}"
+            )
+        return np.ascontiguousarray(scaled.detach().numpy(), dtype=np.float32)
+
+
+def check_tensor(scaler: Any, x: Any) -> None:
+    """Raise ``TypeError`` for an array, which has methods of its own."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"transform and reverse_transform of {type(scaler).__name__} take tensors, got {type(x).__name__}: "
+            "use transform_numpy and reverse_transform_numpy"
+        )
+
+
+def numbers(scaler: Any, name: str, wanted: str = "finite numbers") -> np.ndarray:
+    """A parameter as float64; ``ValueError`` if it holds something else than finite numbers."""
+    value = getattr(scaler, name)
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        raise ValueError(f"{type(scaler).__name__}: {name}={value!r} must be {wanted}")
+    return array.astype(np.float64)
+
+
+def number(scaler: Any, name: str) -> float:
+    """A parameter that is one finite number; ``ValueError`` if it is not."""
+    wanted = "one finite number"
+    array = numbers(scaler, name, wanted)
+    if array.ndim > 0:
+        raise ValueError(f"{type(scaler).__name__}: {name}={getattr(scaler, name)!r} must be {wanted}")
+    return float(array)
+
 
 def ordered(scaler: Any, lower: str, upper: str) -> tuple[np.ndarray, np.ndarray]:
     """Two parameters as float64; ``ValueError`` if ``upper`` is smaller somewhere."""
-    low, high = (np.asarray(getattr(scaler, name), np.float64) for name in (lower, upper))
+    low, high = numbers(scaler, lower), numbers(scaler, upper)
     if (high < low).any():
         raise ValueError(f"{type(scaler).__name__}: {upper}={high} is smaller than {lower}={low}")
     return low, high
@@ -186,7 +236,7 @@ def ordered(scaler: Any, lower: str, upper: str) -> tuple[np.ndarray, np.ndarray
 
 def not_negative(scaler: Any, name: str) -> np.ndarray:
     """A parameter as float64; ``ValueError`` if it is negative somewhere."""
-    array = np.asarray(getattr(scaler, name), np.float64)
+    array = numbers(scaler, name)
     if (array < 0).any():
         raise ValueError(f"{type(scaler).__name__}: {name}={array} is negative")
     return array

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..dataset import Rows
 from ..registry import Registry
-from .base import AffineScaler, FromData, Scaler, not_negative, ordered, space_bounds
+from .base import AffineScaler, FromData, Scaler, check_tensor, not_negative, numbers, ordered, space_bounds
 from .statistics import mean_std, minimum_maximum
 
 SCALERS: Registry[Scaler] = Registry("scaler", Scaler)  # type: ignore[type-abstract]
@@ -26,11 +26,13 @@ class PixelScaler(Scaler):
     TYPE: ClassVar[str] = "pixel"
 
     def transform(self, x: Tensor) -> Tensor:
+        check_tensor(self, x)
         if x.dtype != torch.uint8 and x.dim() < 4:
             raise ValueError(f"PixelScaler scales images, got {x.dtype} with {x.dim()} axes: use another scaler")
         return x / 255
 
     def reverse_transform(self, x: Tensor) -> Tensor:
+        check_tensor(self, x)
         return (x * 255).round().to(torch.uint8)
 
     def check(self, rows: Rows) -> None:
@@ -110,7 +112,7 @@ class StandardScaler(FromData, ObservationAffineScaler):
         return mean_std(rows.observations, indices)
 
     def center_and_width(self) -> tuple[Any, Any]:
-        return self.mean, not_negative(self, "std") + self.eps
+        return numbers(self, "mean"), not_negative(self, "std") + not_negative(self, "eps")
 
 
 def register_scaler(cls: type[Scaler]) -> type[Scaler]:

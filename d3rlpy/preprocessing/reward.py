@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..dataset import Rows
 from ..registry import Registry
-from .base import AffineScaler, FromData, RewardScaler, not_negative, ordered
+from .base import AffineScaler, FromData, RewardScaler, check_tensor, not_negative, number, numbers, ordered
 from .statistics import episode_returns, mean_std, minimum_maximum
 
 REWARD_SCALERS: Registry[RewardScaler] = Registry("reward scaler", RewardScaler)  # type: ignore[type-abstract]
@@ -42,7 +42,7 @@ class MinMaxRewardScaler(FromData, RewardScaler, AffineScaler):
 
     def center_and_width(self) -> tuple[Any, Any]:
         low, high = ordered(self, "minimum", "maximum")
-        return low, (high - low) / not_zero(self)
+        return low, (high - low) / multiplier_of(self)
 
 
 @REWARD_SCALERS.register
@@ -69,7 +69,7 @@ class StandardRewardScaler(FromData, RewardScaler, AffineScaler):
         return float(mean), float(std)
 
     def center_and_width(self) -> tuple[Any, Any]:
-        return self.mean, (not_negative(self, "std") + self.eps) / not_zero(self)
+        return numbers(self, "mean"), (not_negative(self, "std") + not_negative(self, "eps")) / multiplier_of(self)
 
 
 @REWARD_SCALERS.register
@@ -89,6 +89,8 @@ class ClipRewardScaler(RewardScaler):
     multiplier: float = 1.0
 
     def transform(self, x: Tensor) -> Tensor:
+        check_tensor(self, x)
+        self.check_parameters()
         if self.low is not None:
             x = x.clamp(min=self.low)
         if self.high is not None:
@@ -96,11 +98,13 @@ class ClipRewardScaler(RewardScaler):
         return x * self.multiplier
 
     def reverse_transform(self, x: Tensor) -> Tensor:
-        return x / self.multiplier
+        check_tensor(self, x)
+        return x / multiplier_of(self)
 
-    def check(self, rows: Rows) -> None:
-        not_zero(self)
-        if self.low is not None and self.high is not None:
+    def check_parameters(self) -> None:
+        multiplier_of(self)
+        bounds = [number(self, name) for name in ("low", "high") if getattr(self, name) is not None]
+        if len(bounds) == 2:
             ordered(self, "low", "high")
 
 
@@ -118,7 +122,7 @@ class MultiplyRewardScaler(RewardScaler, AffineScaler):
     multiplier: float
 
     def center_and_width(self) -> tuple[Any, Any]:
-        return 0.0, 1.0 / not_zero(self)
+        return 0.0, 1.0 / multiplier_of(self)
 
 
 @REWARD_SCALERS.register
@@ -146,7 +150,7 @@ class ReturnBasedRewardScaler(FromData, RewardScaler, AffineScaler):
 
     def center_and_width(self) -> tuple[Any, Any]:
         low, high = ordered(self, "return_min", "return_max")
-        return 0.0, np.where(high > low, high - low, 1.0) / not_zero(self)
+        return 0.0, np.where(high > low, high - low, 1.0) / multiplier_of(self)
 
 
 @REWARD_SCALERS.register
@@ -167,15 +171,16 @@ class ConstantShiftRewardScaler(RewardScaler, AffineScaler):
     multiply_first: bool = False
 
     def center_and_width(self) -> tuple[Any, Any]:
-        multiplier = not_zero(self)
-        return -self.shift / (multiplier if self.multiply_first else 1.0), 1.0 / multiplier
+        multiplier = multiplier_of(self)
+        return -number(self, "shift") / (multiplier if self.multiply_first else 1.0), 1.0 / multiplier
 
 
-def not_zero(scaler: Any) -> float:
-    """The multiplier of a scaler; ``ValueError`` if it is 0, which nothing could undo."""
-    if scaler.multiplier == 0:
+def multiplier_of(scaler: Any) -> float:
+    """The multiplier of a scaler; ``ValueError`` if it is not a number, or 0, which nothing could undo."""
+    multiplier = number(scaler, "multiplier")
+    if multiplier == 0:
         raise ValueError(f"{type(scaler).__name__}: multiplier must not be 0")
-    return scaler.multiplier
+    return multiplier
 
 
 def register_reward_scaler(cls: type[RewardScaler]) -> type[RewardScaler]:

@@ -151,6 +151,16 @@ def test_done_at_the_limit_with_the_key_false_is_terminated():
     assert list(rollout(Corridor(limit=3), [1, 1, 1], seed=None)[-1][1:]) == [3, 1, 0]
 
 
+@pytest.mark.parametrize("n_values", [4, 5])
+def test_environment_without_an_info_gives_an_empty_one(n_values):
+    env = Fixed(Corridor.observation_space, Corridor.action_space, np.zeros(1))
+    env.reset = lambda: (np.zeros(1), None)
+    env.step = lambda action: (np.zeros(1), 2.0, *[True] * (n_values - 3), None)
+    adapter = EnvAdapter(env)
+    assert adapter.reset()[1] == {}
+    assert adapter.step(0)[1:] == (2.0, True, n_values == 5, {})
+
+
 def test_seed_reaches_a_four_tuple_environment_through_its_seed_method():
     env = Corridor()
     EnvAdapter(env).reset(seed=11)

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from d3rlpy.algos import DQN, TD3
 from d3rlpy.metrics import evaluate_on_environment, natural_value
 
 
@@ -209,7 +210,10 @@ def test_scorer_survives_pickling():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_trials": 0}, "n_trials must be at least 1, got 0"),
+        ({"n_trials": 0}, "n_trials must be a whole number of at least 1, got 0"),
+        ({"n_trials": 2.5}, "n_trials must be a whole number of at least 1, got 2.5"),
+        ({"seed": -1}, "seed must be None or a whole number of at least 0, got -1"),
+        ({"seed": 1.5}, "seed must be None or a whole number of at least 0, got 1.5"),
         ({"epsilon": 1.5}, r"epsilon must be within \[0, 1\], got 1.5"),
         ({"epsilon": -0.1}, r"epsilon must be within \[0, 1\], got -0.1"),
     ],
@@ -225,3 +229,38 @@ def test_random_actions_without_bounds_are_an_error():
     with pytest.raises(ValueError, match=r"epsilon=0.1 draws uniform actions, but .* has no bounds"):
         evaluate_on_environment(env, epsilon=0.1)
     assert evaluate_on_environment(env).epsilon == 0.0
+
+
+WALK = (1,), 3  # shape of observations and action_size
+BOX = (1,), 1
+
+
+@pytest.mark.parametrize(
+    ("algo", "env", "message"),
+    [
+        (TD3().create_impl(*BOX), Walk(), "environment has discrete actions, TD3 takes continuous ones"),
+        (DQN().create_impl(*WALK), Box(), "environment has continuous actions, DQN takes discrete ones"),
+        (TD3().create_impl((1,), 2), Box(), "environment has action_size=1, TD3 was built for 2"),
+        (DQN().create_impl((1,), 4), Walk(), "environment has action_size=3, DQN was built for 4"),
+        (DQN().create_impl((2,), 3), Walk(), r"observations of shape \(1,\), DQN was built for \(2,\)"),
+    ],
+)
+def test_environment_of_other_spaces_is_an_error_before_the_first_step(algo, env, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_on_environment(env, epsilon=1.0)(algo)
+    assert env.seeds == env.actions == []
+
+
+def test_environment_of_stacked_frames_is_compared_with_the_stack():
+    algo = DQN(n_frames=3).create_impl((1, 36, 36), 3)
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 2\), DQN was built for \(1, 36, 36\)"):
+        evaluate_on_environment(Walk(image=True))(algo)
+
+
+def test_environment_with_an_id_that_the_data_lacked_can_be_played():
+    assert evaluate_on_environment(Walk(), n_trials=1)(DQN().create_impl((1,), 2)) in range(6)
+
+
+def test_algorithm_without_networks_is_an_error():
+    with pytest.raises(RuntimeError, match="DQN has no networks yet, so there is nothing to score: call fit"):
+        evaluate_on_environment(Walk(), epsilon=1.0)(DQN())

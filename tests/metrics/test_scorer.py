@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from d3rlpy.algos import BC, DQN, TD3
 from d3rlpy.dataset import MDPDataset
 from d3rlpy.metrics import (
     SCORERS,
     average_value_estimation_scorer,
+    check_scorer,
     continuous_action_diff_scorer,
     discrete_action_match_scorer,
+    evaluate_on_environment,
     get_scorer,
     initial_state_value_estimation_scorer,
     natural_value,
@@ -261,8 +265,9 @@ def test_no_episodes_is_an_error(name):
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_window_size_below_one_is_an_error(name):
-    with pytest.raises(ValueError, match="window_size must be at least 1, got 0"):
-        SCORERS[name](Learner(), discrete_data(4), 0)
+    for size in (0, 2.5):
+        with pytest.raises(ValueError, match=f"window_size must be a whole number of at least 1, got {size}"):
+            SCORERS[name](Learner(), discrete_data(4), size)
 
 
 def test_action_scorers_refuse_the_other_kind_of_action():
@@ -301,3 +306,126 @@ def test_unknown_scorer_is_an_error_with_the_nearest_name():
         get_scorer("td_eror")
     with pytest.raises(TypeError, match="a scorer is a function or one of the names"):
         get_scorer(3)
+
+
+BUILT = {
+    "DQN": DQN().create_impl((1,), 2),
+    "wide DQN": DQN().create_impl((2,), 2),
+    "one-action DQN": DQN().create_impl((1,), 1),
+    "TD3": TD3().create_impl((1,), 2),
+    "short TD3": TD3().create_impl((1,), 1),
+    "long TD3": TD3().create_impl((1,), 3),
+    "BC": BC().create_impl((1,), 2),
+}
+
+
+def continuous_data(action_size=2):
+    actions = np.full((3, action_size), 0.5)
+    return MDPDataset(np.ones((3, 1)), actions, np.zeros(3), [0, 0, 1], discrete_action=False)
+
+
+UNSUITABLE = [
+    ("td_error", "DQN", continuous_data(), "td_error: the episodes have continuous actions, DQN takes discrete ones"),
+    ("average_value_estimation", "TD3", discrete_data(), "have discrete actions, TD3 takes continuous ones"),
+    ("initial_state_value_estimation", "wide DQN", discrete_data(), r"shape \(1,\), DQN was built for \(2,\)"),
+    ("discrete_action_match", "TD3", discrete_data(), "have discrete actions, TD3 takes continuous ones"),
+    ("discrete_action_match", "one-action DQN", discrete_data(), "have action_size=2, DQN was built for 1"),
+    ("discrete_action_match", "TD3", continuous_data(), "match needs discrete actions, .*: use continuous_action_diff"),
+    ("continuous_action_diff", "DQN", continuous_data(1), "have continuous actions, DQN takes discrete ones"),
+    ("continuous_action_diff", "short TD3", continuous_data(), "have action_size=2, TD3 was built for 1"),
+    ("continuous_action_diff", "long TD3", continuous_data(), "have action_size=2, TD3 was built for 3"),
+    ("continuous_action_diff", "DQN", discrete_data(), "diff needs continuous actions, .*: use discrete_action_match"),
+]
+
+
+@pytest.mark.parametrize(("name", "algo", "data", "message"), UNSUITABLE)
+def test_episodes_of_other_spaces_are_an_error(name, algo, data, message):
+    with pytest.raises(ValueError, match=message):
+        SCORERS[name](BUILT[algo], data)
+    with pytest.raises(ValueError, match=message):
+        check_scorer(name, SCORERS[name], BUILT[algo], data.episodes)
+
+
+@pytest.mark.parametrize("name", ["td_error", "average_value_estimation", "initial_state_value_estimation"])
+def test_algorithm_without_values_is_an_error_under_the_name_of_the_user(name):
+    with pytest.raises(TypeError, match="mine needs action values, but BC learns none"):
+        check_scorer("mine", SCORERS[name], BUILT["BC"], continuous_data())
+
+
+@pytest.mark.parametrize("name", sorted(SCORERS))
+@pytest.mark.parametrize("episodes", [None, []])
+def test_scorer_without_episodes_is_an_error_before_training(name, episodes):
+    with pytest.raises(ValueError, match="the scorer 'mine' needs episodes: pass eval_episodes="):
+        check_scorer("mine", SCORERS[name], BUILT["DQN"], episodes)
+
+
+def test_something_else_than_episodes_is_an_error_before_training():
+    with pytest.raises(TypeError, match="expected an MDPDataset, episodes or transitions, got int"):
+        check_scorer("td_error", td_error_scorer, BUILT["DQN"], 3)
+
+
+def test_environment_of_other_spaces_is_an_error_before_training():
+    env = SimpleNamespace(
+        observation_space=gymnasium.spaces.Box(-1, 1, (1,)),
+        action_space=gymnasium.spaces.Discrete(2),
+        reset=None,
+        step=None,
+    )
+    scorer = evaluate_on_environment(env)
+    check_scorer("env", scorer, BUILT["DQN"], None)
+    with pytest.raises(ValueError, match="environment has discrete actions, TD3 takes continuous ones"):
+        check_scorer("env", scorer, BUILT["TD3"], None)
+
+
+def test_scorers_that_suit_pass_the_check_without_a_look_at_the_networks():
+    for name in ("td_error", "average_value_estimation", "initial_state_value_estimation", "discrete_action_match"):
+        check_scorer(name, SCORERS[name], BUILT["DQN"], discrete_data())
+    for name in ("td_error", "average_value_estimation", "continuous_action_diff"):
+        check_scorer(name, SCORERS[name], BUILT["TD3"], continuous_data().episodes)
+    check_scorer("continuous_action_diff", continuous_action_diff_scorer, BUILT["BC"], continuous_data())
+
+
+def test_of_a_users_function_only_that_it_is_one_is_checked():
+    check_scorer("mine", lambda algo, episodes: 1.0, BUILT["BC"], None)
+    with pytest.raises(TypeError, match=r"the scorer 'mine' must be a function of \(algo, episodes\), not 3"):
+        check_scorer("mine", 3, BUILT["BC"], None)
+
+
+def test_episodes_that_lack_the_greatest_id_are_scored():
+    data = MDPDataset(np.zeros((2, 1)), np.array([0, 0]), np.zeros(2), [0, 1], action_size=1)
+    assert discrete_action_match_scorer(BUILT["DQN"], data) in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_algorithm_without_networks_is_an_error(name):
+    with pytest.raises(RuntimeError, match="DQN has no networks yet, so there is nothing to score: call fit"):
+        SCORERS[name](DQN(), discrete_data(4))
+
+
+def test_swapped_arguments_are_an_error():
+    with pytest.raises(TypeError, match=r"called as scorer\(algo, episodes\), but MDPDataset has no predict"):
+        td_error_scorer(discrete_data(4), Learner())
+
+
+def test_actions_of_another_shape_than_those_of_the_data_are_an_error():
+    column = SimpleNamespace(predict=lambda x: np.zeros((len(x), 1)))
+    with pytest.raises(ValueError, match=r"predict of SimpleNamespace returned the shape \(5, 1\), not \(5,\)"):
+        discrete_action_match_scorer(column, discrete_data(4))
+    with pytest.raises(ValueError, match=r"returned the shape \(3, 1\), not \(3, 2\)"):
+        continuous_action_diff_scorer(column, continuous_data())
+
+
+@pytest.mark.parametrize("name", ["td_error", "average_value_estimation", "initial_state_value_estimation"])
+def test_values_that_are_no_vector_are_an_error(name):
+    algo = Learner()
+    algo.predict_value = lambda x, action: np.zeros((len(x), 1))
+    with pytest.raises(ValueError, match=r"predict_value of Learner returned the shape \(\d, 1\), not \(\d,\)"):
+        SCORERS[name](algo, discrete_data(4))
+
+
+def test_table_knows_which_scorers_need_values():
+    assert {name for name, scorer in SCORERS.items() if scorer.needs_values} == {
+        "td_error",
+        "average_value_estimation",
+        "initial_state_value_estimation",
+    }

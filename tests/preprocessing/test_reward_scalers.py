@@ -15,6 +15,7 @@ from d3rlpy.preprocessing import (
     MinMaxRewardScaler,
     MultiplyRewardScaler,
     ReturnBasedRewardScaler,
+    RewardScaler,
     StandardRewardScaler,
     create_reward_scaler,
 )
@@ -127,9 +128,68 @@ def test_multiplier_of_zero_is_refused(scaler):
         scaler.fit(make_dataset()).transform_numpy(REWARDS)
 
 
-def test_clip_bounds_in_the_wrong_order_are_refused():
-    with pytest.raises(ValueError, match=r"high=-1\.0 is smaller than low=1\.0"):
-        ClipRewardScaler(low=1.0, high=-1.0).fit(make_dataset())
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("scaler", "message"),
+    [
+        (ClipRewardScaler(low=NAN), "ClipRewardScaler: low=nan must be one finite number"),
+        (ClipRewardScaler(low=INF, high=None), "ClipRewardScaler: low=inf must be one finite number"),
+        (ClipRewardScaler(high=-INF), "ClipRewardScaler: high=-inf must be one finite number"),
+        (ClipRewardScaler(low="a"), "ClipRewardScaler: low='a' must be one finite number"),
+        (ClipRewardScaler(low=1.0, high=-1.0), r"high=-1\.0 is smaller than low=1\.0"),
+        (ClipRewardScaler(multiplier="2"), "multiplier='2' must be one finite number"),
+        (MultiplyRewardScaler(NAN), "MultiplyRewardScaler: multiplier=nan must be one finite number"),
+        (MultiplyRewardScaler(None), "MultiplyRewardScaler: multiplier=None must be one finite number"),
+        (MultiplyRewardScaler([1.0, 2.0]), r"multiplier=\[1.0, 2.0\] must be one finite number"),
+        (ConstantShiftRewardScaler(INF), "ConstantShiftRewardScaler: shift=inf must be one finite number"),
+        (ConstantShiftRewardScaler("a"), "ConstantShiftRewardScaler: shift='a' must be one finite number"),
+        (StandardRewardScaler(mean=0.0, std=1.0, eps=-3.0), r"StandardRewardScaler: eps=-3\.0 is negative"),
+        (StandardRewardScaler(mean=NAN, std=1.0), "StandardRewardScaler: mean=nan must be finite"),
+        (MinMaxRewardScaler(minimum=0.0, maximum=INF), "MinMaxRewardScaler: maximum=inf must be finite"),
+        (ReturnBasedRewardScaler(return_min="a", return_max=1.0), "return_min='a' must be finite"),
+    ],
+)
+def test_parameters_that_make_no_map_are_refused_by_name(scaler, message):
+    with pytest.raises(ValueError, match=message):
+        scaler.fit(make_dataset())
+    with pytest.raises(ValueError, match=message):
+        scaler.transform_numpy(REWARDS)
+
+
+def test_clipping_without_bounds_only_multiplies():
+    assert (
+        ClipRewardScaler(None, None, 2.0).fit(make_dataset()).transform_numpy(REWARDS).tolist()
+        == (2 * REWARDS).tolist()
+    )
+
+
+def own_scaler(function):
+    class Own(RewardScaler):
+        TYPE = "own"
+
+        def transform(self, x):
+            return function(x)
+
+        def reverse_transform(self, x):
+            return x
+
+    return Own()
+
+
+def test_rewards_of_an_own_scaler_become_float32():
+    scaled = own_scaler(lambda x: x.double() / 3).transform_numpy(REWARDS)
+    assert scaled.dtype == np.float32
+    np.testing.assert_array_equal(scaled, (REWARDS.astype(np.float64) / 3).astype(np.float32))
+    assert own_scaler(lambda x: x[None].expand(2, -1).T[:, 0]).transform_numpy(REWARDS).flags.c_contiguous
+
+
+def test_own_scaler_of_another_shape_or_kind_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"Own: transform returned the shape \(6, 1\) for rewards of shape \(6,\)"):
+        own_scaler(lambda x: x[:, None]).transform_numpy(REWARDS)
+    with pytest.raises(TypeError, match="Own: transform must return a tensor, got ndarray"):
+        own_scaler(lambda x: x.numpy()).transform_numpy(REWARDS)
 
 
 def test_scaling_leaves_the_data_set_as_it_is():

@@ -20,6 +20,7 @@ from d3rlpy.dataset import MDPDataset
 from d3rlpy.preprocessing import (
     ACTION_SCALERS,
     SCALERS,
+    ClipRewardScaler,
     MinMaxActionScaler,
     MinMaxScaler,
     PixelScaler,
@@ -311,6 +312,44 @@ def test_wrong_statistics_are_refused_with_their_name():
         StandardScaler(mean=[np.nan], std=[1.0]).transform(torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"mean has the shape \(2,\), observations have \(3,\)"):
         StandardScaler(mean=[0.0, 0.0], std=1.0).fit(make_dataset())
+
+
+def test_statistics_of_two_lengths_are_refused_by_name():
+    with pytest.raises(
+        ValueError, match=r"MinMaxScaler: minimum has the shape \(2,\), but maximum has the shape \(3,\)"
+    ):
+        MinMaxScaler(minimum=[0, 0], maximum=[1, 1, 1]).transform(torch.ones(2, 3))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("scaler", "message"),
+    [
+        (StandardScaler(mean=0.0, std=1.0, eps=-3.0), r"StandardScaler: eps=-3\.0 is negative"),
+        (StandardScaler(mean=0.0, std=1.0, eps=NAN), "StandardScaler: eps=nan must be finite"),
+        (StandardScaler(mean=0.0, std=1.0, eps="a"), "StandardScaler: eps='a' must be finite"),
+        (StandardScaler(mean=0.0, std=1.0, eps=None), "StandardScaler: eps=None must be finite"),
+        (StandardScaler(eps=-3.0), r"StandardScaler: eps=-3\.0 is negative"),
+        (MinMaxScaler(minimum=0.0, maximum="a"), "MinMaxScaler: maximum='a' must be finite"),
+        (MinMaxScaler(minimum=100.0), r"MinMaxScaler: maximum=.* is smaller than minimum=100\.0"),
+        (MinMaxActionScaler(minimum=NAN, maximum=1.0), "MinMaxActionScaler: minimum=nan must be finite"),
+    ],
+)
+def test_parameters_that_make_no_map_are_refused_by_fit(scaler, message):
+    with pytest.raises(ValueError, match=message):
+        scaler.fit(make_dataset())
+    with pytest.raises(ValueError, match=message):
+        scaler.transform(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("scaler", [StandardScaler(mean=0.0, std=1.0), PixelScaler(), ClipRewardScaler()])
+@pytest.mark.parametrize("method", ["transform", "reverse_transform"])
+def test_array_in_place_of_a_tensor_is_an_error_that_names_the_right_method(scaler, method):
+    message = f"transform and reverse_transform of {type(scaler).__name__} take tensors, got ndarray: use .*_numpy"
+    with pytest.raises(TypeError, match=message):
+        getattr(scaler, method)(np.ones((2, 3), np.float32))
 
 
 def test_unknown_name_suggests_the_nearest():
