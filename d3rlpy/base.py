@@ -7,7 +7,6 @@ delegate to the rooms below.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
@@ -21,19 +20,29 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
-from .dataset import TransitionMiniBatch, rows_of
+from .arrays import as_numbers, to_tensor
+from .dataset import Rows, TransitionMiniBatch, rows_of
+from .dataset.validation import warn_caller
 from .envs import EnvAdapter
 from .export import export_policy
 from .gpu import Device, resolve_device
-from .hyperparameters import check_hyperparameters, check_value, fields_of, hp, hyperparameters, warn_old_name
-from .impl import AlgorithmImpl, Batch
+from .hyperparameters import (
+    as_declared,
+    check_hyperparameters,
+    check_value,
+    fields_of,
+    hp,
+    hyperparameters,
+    warn_old_name,
+)
+from .impl import AlgorithmImpl, Batch, training_mode
 from .logger import Meter
 from .preprocessing import ActionScaler, RewardScaler, Scaler, Scalers
 from .randomness import RandomStream, new_seed
-from .registry import Configurable, nearest
+from .registry import nearest, with_parameter
 from .saving import algo_from_params, params_dict, read_model, read_params, restore_model, write_model
 from .signatures import same_arguments
-from .training import check_data, fit_epochs, network_shape
+from .training import Profile, check_data, fit_epochs, network_shape, profile
 from .training.loop import Data
 
 
@@ -89,11 +98,12 @@ class Algo(BaseEstimator):
     def make_impl(self, observation_shape: tuple[int, ...], action_size: int) -> tuple[AlgorithmImpl, RandomStream]:
         """Fresh networks and their random stream, not yet part of this object."""
         check_hyperparameters(self)
-        if self.random_state is not None and not isinstance(self.random_state, (int, np.integer)):
-            raise ValueError(f"{type(self).__name__}: random_state={self.random_state!r} must be an integer or None")
+        seed = self.random_state
+        if seed is not None and (not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63):
+            raise ValueError(f"{type(self).__name__}: random_state={seed!r} must be a whole number from 0, or None")
         device = resolve_device(self.use_gpu)
-        stream = RandomStream(new_seed() if self.random_state is None else int(self.random_state), device)
-        with stream:
+        stream = RandomStream(new_seed() if seed is None else int(seed), device)
+        with stream, torch.inference_mode(False):
             return self.Impl(self, tuple(observation_shape), action_size, device), stream
 
     def _new_scalers(self) -> Scalers:
@@ -102,11 +112,18 @@ class Algo(BaseEstimator):
 
     def build_with_dataset(self, dataset: Data) -> Self:
         """Build the networks for the shapes of ``dataset`` and fit the scalers that are not fitted yet."""
-        rows, indices = rows_of(dataset)
+        return self.build_with_rows(*rows_of(dataset))
+
+    def build_with_rows(self, rows: Rows, indices: np.ndarray) -> Self:
+        """``build_with_dataset`` for transitions of one storage; on an error nothing is built."""
         check_data(self, rows, indices)
+        scalers = self._new_scalers() if self.impl is None else copy.deepcopy(self.fitted_scalers_)
+        for scaler in (scalers.observation, scalers.action, scalers.reward):
+            if scaler is not None:
+                scaler.fit_rows(rows, indices)
         if self.impl is None:
             self.create_impl(network_shape(rows.observation_shape, self.n_frames), rows.action_size)
-        self.fitted_scalers_.fit(dataset)
+        self.fitted_scalers_ = scalers
         return self
 
     def build_with_env(self, env: Any) -> Self:
@@ -164,9 +181,12 @@ class Algo(BaseEstimator):
     def update(self, batch: TransitionMiniBatch, *old: Any) -> dict[str, float]:
         """Make one update with a mini-batch of the same ``gamma`` and return the values of its metrics."""
         if old:  # update(epoch, total_step, batch)
-            warn_old_name("update(epoch, total_step, batch)", "write update(batch)", stacklevel=2)
+            warn_old_name("update(epoch, total_step, batch)", "write update(batch)")
             batch = old[-1]
         impl = self._built("update")
+        if not isinstance(batch, TransitionMiniBatch):
+            raise TypeError(f"update needs a TransitionMiniBatch, got {type(batch).__name__}")
+        check_data(self, batch.rows, batch.indices)
         gamma = getattr(self, "gamma", None)
         if gamma is not None and batch.gamma != gamma:
             raise ValueError(f"the mini-batch has gamma={batch.gamma}, {type(self).__name__} has gamma={gamma}")
@@ -174,13 +194,13 @@ class Algo(BaseEstimator):
         if reward_scaler is not None:
             batch = batch.with_rewards(reward_scaler.transform_numpy)
         meter = Meter()
-        impl.train()
-        try:
-            with self.stream_:
-                meter.add(impl.step(Batch.of(batch, self.fitted_scalers_, impl.device)))
-        finally:
-            impl.eval()
+        with training_mode(impl), self.stream_:
+            meter.add(impl.step(Batch.of(batch, self.fitted_scalers_, impl.device)))
         return meter.means()
+
+    def profile(self, dataset: Data, seconds: float = 3.0) -> Profile:
+        """How the time of an update divides, and what would change it: ``print(algo.profile(dataset))``."""
+        return profile(self, dataset, seconds)
 
     def reset_optimizer_states(self) -> None:
         """Forget the moments and step counts of all optimizers."""
@@ -222,26 +242,30 @@ class Algo(BaseEstimator):
 
     def _observations(self, x: Any) -> Tensor:
         """Scaled observations on the device."""
-        array, shape = np.asarray(x), self.impl.observation_shape
+        array, shape = as_numbers("x", x), self.impl.observation_shape
         if array.shape[1:] != shape:
             hint = ": add a batch axis, x[None]" if array.shape == shape else ""
             raise ValueError(f"x has the shape {array.shape}, {type(self).__name__} needs (batch, *{shape}){hint}")
         if len(shape) == 3 and array.dtype != np.uint8:
             raise ValueError(f"x holds images of {array.dtype}, they must be uint8 in [0, 255]")
-        tensor = _tensor(array, np.uint8 if len(shape) == 3 else np.float32).to(self.impl.device)
+        if len(shape) != 3 and not np.isfinite(array).all():
+            raise ValueError(f"x has NaN or infinity in row {int(np.argmin(np.isfinite(array).all(axis=1)))}")
+        tensor = to_tensor(array, np.uint8 if len(shape) == 3 else np.float32).to(self.impl.device)
         scaler = self.fitted_scalers_.observation
         return tensor if scaler is None else scaler.transform(tensor)
 
     def _actions(self, action: Any, n: int) -> Tensor:
         """Scaled actions on the device."""
-        array = np.asarray(action)
+        array = as_numbers("action", action)
         if self.action_space == "discrete":
+            if array.size and array.dtype.kind not in "iu":
+                raise ValueError(f"action must hold whole numbers of an integer type, got {array.dtype}")
             if array.shape != (n,) or (array.size and not (array.min() >= 0 and array.max() < self.impl.action_size)):
                 raise ValueError(f"action must be {n} ids below {self.impl.action_size}, got the shape {array.shape}")
-            return _tensor(array, np.int64).to(self.impl.device)
+            return to_tensor(array, np.int64).to(self.impl.device)
         if array.shape != (n, self.impl.action_size):
             raise ValueError(f"action has the shape {array.shape}, it must be ({n}, {self.impl.action_size})")
-        tensor, scaler = _tensor(array, np.float32).to(self.impl.device), self.fitted_scalers_.action
+        tensor, scaler = to_tensor(array, np.float32).to(self.impl.device), self.fitted_scalers_.action
         return tensor if scaler is None else scaler.transform(tensor)
 
     def set_params(self, **params: Any) -> Self:
@@ -258,13 +282,14 @@ class Algo(BaseEstimator):
             if base not in declared:
                 raise ValueError(f"{type(self).__name__} has no parameter {base!r}.{nearest(base, list(declared))}")
             if base == name:
+                value = as_declared(value, declared[name])
                 check_value(type(self).__name__, name, value, declared[name])
             if self.impl is not None and declared[base].metadata.get("fixed"):
                 raise ValueError(
                     f"{base} shapes what is built already: set it on sklearn.base.clone(algo), which is not built"
                 )
             owner = changed.get(base, getattr(self, base))
-            changed[base] = value if base == name else _with_parameter(owner, name, value)
+            changed[base] = value if base == name else with_parameter(owner, name, value)
         for name, value in changed.items():
             setattr(self, name, value)
         if self.impl is not None:
@@ -298,7 +323,7 @@ class Algo(BaseEstimator):
         """
         impl = self._built("save_policy")
         if as_onnx is not None:
-            warn_old_name("as_onnx", "the ending of the file name decides, .pt or .onnx", stacklevel=2)
+            warn_old_name("as_onnx", "the ending of the file name decides, .pt or .onnx")
         export_policy(impl, self.fitted_scalers_, fname)
 
     def copy_policy_from(self, algo: Algo) -> None:
@@ -316,14 +341,14 @@ class Algo(BaseEstimator):
         if source is None or goal is None:
             owner = algo if source is None else self
             raise ValueError(f"{type(owner).__name__} has no {names[0]}, so {method} has nothing to copy")
-        states = source.state_dict()
-        if type(source) is not type(goal) or {k: v.shape for k, v in states.items()} != {
-            k: v.shape for k, v in goal.state_dict().items()
-        }:
+        if repr(source) != repr(goal):  # the layers with their sizes and activations
             raise ValueError(
-                f"{method}: {names[0]} of {type(self).__name__} and of {type(algo).__name__} are different networks"
+                f"{method}: {names[0]} of {type(self).__name__} and of {type(algo).__name__} are different networks:\n"
+                f"{goal!r}\nand {source!r}"
             )
-        goal.load_state_dict(states)
+        if self.fitted_scalers_.to_dict() != algo.fitted_scalers_.to_dict():
+            warn_caller(f"{method}: {type(algo).__name__} has other scalers, and only weights are copied")
+        goal.load_state_dict(source.state_dict())
         if hasattr(mine, names[1]):
             getattr(mine, names[1]).load_state_dict(getattr(theirs, their_names[1], source).state_dict())
 
@@ -333,7 +358,9 @@ class ValueAlgo(Algo):
     """Base class of algorithms that learn values from rewards."""
 
     gamma: float = hp(0.99, "discount factor", low=0, high=1)
-    n_steps: int = hp(1, "rewards summed before the value takes over (the n_steps of fit counts updates)", low=1)
+    n_steps: int = hp(
+        1, "rewards summed before the value takes over (the n_steps of fit counts updates)", low=1, high=8191
+    )
     reward_scaler: str | RewardScaler | None = hp(
         None,
         "reward scaler: 'min_max', 'standard', 'clip', 'multiply', 'return', 'shift' or an object",
@@ -354,19 +381,6 @@ class ContinuousAlgo(ValueAlgo):
 
     action_space = "continuous"
     action_scaler: str | ActionScaler | None = hp(None, "action scaler: 'min_max' or an object", fixed=True)
-
-
-def _with_parameter(owner: Any, name: str, value: Any) -> Any:
-    """A copy of a factory or scaler with one parameter changed; ``name`` is ``owner__parameter``."""
-    base, _, inner = name.partition("__")
-    if not isinstance(owner, Configurable) or inner not in owner.get_params():
-        raise ValueError(f"{name} can't be set, because {base}={owner!r} has no parameter {inner!r}: give an object")
-    return dataclasses.replace(cast(Any, owner), **{inner: value})
-
-
-def _tensor(array: np.ndarray, dtype: Any) -> Tensor:
-    array = np.ascontiguousarray(array, dtype=dtype)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _in_eval_mode(impl: AlgorithmImpl, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

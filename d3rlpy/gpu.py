@@ -29,14 +29,16 @@ class Device:
         return f"Device({self._idx})"
 
 
-def resolve_device(use_gpu: bool | int | str | Device | None) -> torch.device:
+def resolve_device(use_gpu: bool | int | str | Device | torch.device | None) -> torch.device:
     """The torch device that ``use_gpu`` means; False and None are the CPU, True is the first GPU.
 
     Raises ``ValueError`` for something that names no device and ``RuntimeError`` for a GPU that torch can't see.
     """
     if use_gpu is None or use_gpu is False:
         return torch.device("cpu")
-    if isinstance(use_gpu, Device):
+    if isinstance(use_gpu, torch.device):
+        device = use_gpu
+    elif isinstance(use_gpu, Device):
         device = torch.device("cuda", use_gpu.get_id())
     elif use_gpu is True:
         device = torch.device("cuda", 0)

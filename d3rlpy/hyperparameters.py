@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import re
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform
 
+from .dataset.validation import warn_caller
 from .registry import nearest
 
 ALGORITHMS: dict[str, Any] = {}
@@ -115,7 +116,7 @@ def check_value(owner: str, name: str, value: Any, field: dataclasses.Field[Any]
         if not number or isinstance(value, bool) or (kind == "int" and not whole):
             wanted = "a whole number" if kind == "int" else "a number"
             raise ValueError(f"{owner}: {name} must be {wanted}, got {value!r}")
-        if not (meta.get("low", -float("inf")) <= value <= meta.get("high", float("inf"))):
+        if not (meta.get("low", -float("inf")) <= value <= meta.get("high", float("inf"))) or math.isinf(value):
             bounds = f"[{meta.get('low', '-inf')}, {meta.get('high', 'inf')}]"
             raise ValueError(f"{owner}: {name}={value!r} is out of bounds, it must lie in {bounds}")
     if "options" in meta and value not in meta["options"]:
@@ -187,30 +188,43 @@ OLD_NAMES: dict[str, Any] = {
 }
 
 
-def warn_old_name(old: str, new: str, stacklevel: int = 3) -> None:
+def warn_old_name(old: str, new: str) -> None:
     """The one warning about a name of the 2020 documentation."""
-    message = f"{old!r} is a name of the 2020 documentation and will go away with version 1.0: {new}"
-    warnings.warn(message, FutureWarning, stacklevel=stacklevel + 1)
+    warn_caller(f"{old!r} is a name of the 2020 documentation and will go away with version 1.0: {new}", FutureWarning)
+
+
+def as_declared(value: Any, field: dataclasses.Field[Any]) -> Any:
+    """A whole float where a whole number is declared becomes one; anything else stays the same object."""
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole and type_name(field) == "int" else value
+
+
+def _refuse_both(cls: type, old: str, new: Iterable[str], given: Mapping[str, Any]) -> None:
+    both = [name for name in new if name in given]
+    if both:
+        raise TypeError(f"{cls.__name__} got {old!r}, a name of the 2020 documentation, together with {both}: give one")
 
 
 def translate(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the constructor knows them; old names are replaced, unknown ones raise ``TypeError``."""
     known = fields_of(cls)
-    result = {name: value for name, value in given.items() if name in known}
+    result = {name: as_declared(value, known[name]) for name, value in given.items() if name in known}
     for name, value in given.items():
         if name in known:
             continue
         rule = OLD_NAMES.get(name)
         if isinstance(rule, tuple) and any(type(value) is type(r) and value == r for r in rule):
-            warn_old_name(name, f"leave it out, {value!r} asks for nothing", stacklevel=4)
+            warn_old_name(name, f"leave it out, {value!r} asks for nothing")
         elif isinstance(rule, str) and rule in known:
-            warn_old_name(name, f"write {rule}={value!r}", stacklevel=4)
+            _refuse_both(cls, name, [rule], given)
+            warn_old_name(name, f"write {rule}={value!r}")
             result[rule] = value
         elif callable(rule) and (new := rule(cls, value, result)):
-            warn_old_name(name, "write " + ", ".join(f"{k}={v!r}" for k, v in new.items()), stacklevel=4)
+            _refuse_both(cls, name, new, given)
+            warn_old_name(name, "write " + ", ".join(f"{k}={v!r}" for k, v in new.items()))
             result.update(new)
         elif callable(rule) and value == {}:
-            warn_old_name(name, "leave it out, {} asks for nothing", stacklevel=4)
+            warn_old_name(name, "leave it out, {} asks for nothing")
         else:
             hint = nearest(name, list(known))
             raise TypeError(f"{cls.__name__} has no parameter {name!r}.{hint} It has {sorted(known)}")

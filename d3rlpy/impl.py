@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,6 +106,18 @@ def hard_sync(target: nn.Module, source: nn.Module) -> None:
     target.load_state_dict(source.state_dict())
 
 
+@contextmanager
+def training_mode(impl: nn.Module) -> Iterator[None]:
+    """Networks in training mode and gradients on, whatever surrounds the block; afterwards as before."""
+    before = impl.training
+    impl.train()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        impl.train(before)
+
+
 class AlgorithmImpl(nn.Module, ABC):
     """Networks and optimizers of one algorithm, and how they are updated.
 
@@ -129,7 +142,7 @@ class AlgorithmImpl(nn.Module, ABC):
         self.device = device
         self.grad_step = 0
         self.build()
-        self.to(device)
+        self.to(device=device, dtype=torch.float32)
         self.eval()
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from types import TracebackType
 from typing import Any
@@ -71,6 +72,14 @@ class RandomStream:
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         return states
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or file of a stream that is in use holds where it stands, and is not in use itself."""
+        return {"state": self.get_state(), "device": self.device}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(0, state["device"])  # type: ignore[misc]
+        self.set_state(copy.deepcopy(state["state"]))
 
     def get_state(self) -> dict[str, Any]:
         """State as tensors and plain Python values."""

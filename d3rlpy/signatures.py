@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from .registry import nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,10 +20,20 @@ def same_arguments(
 
     def decorate(method: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:
         parameters = list(inspect.signature(function).parameters.values())
+        names = [p.name for p in parameters[1:]]
+
+        @functools.wraps(method)
+        def checked(self: Any, *args: Any, **kwargs: Any) -> R:
+            for name in kwargs:
+                if name not in names:
+                    where = f"{type(self).__name__}.{method.__name__}"
+                    raise TypeError(f"{where} has no argument {name!r}.{nearest(name, names)} It has {names}")
+            return method(self, *args, **kwargs)
+
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        method.__signature__ = inspect.Signature([own, *parameters[1:]])  # type: ignore[attr-defined]
-        method.__doc__ = f"{method.__doc__}\n\n{_from_parameters(function)}"
-        return method
+        checked.__signature__ = inspect.Signature([own, *parameters[1:]])  # type: ignore[attr-defined]
+        checked.__doc__ = f"{method.__doc__}\n\n{_from_parameters(function)}"
+        return checked
 
     return decorate
 

@@ -59,6 +59,22 @@ class TestActing:
         with pytest.raises(ValueError, match=r"x holds images of float64, they must be uint8 in \[0, 255\]"):
             algo.predict(np.zeros((1, 4, 84, 84)))
 
+    @pytest.mark.parametrize(
+        ("x", "message"),
+        [
+            ([[0.0, np.nan, 0.0]], "x has NaN or infinity in row 0"),
+            ([["a", "b", "c"]], "x must hold numbers"),
+            (np.ma.masked_equal(np.zeros((1, 3)), 0), r"x is a masked array, .* fill it first, x.filled"),
+        ],
+    )
+    def test_an_observation_that_is_no_number_is_an_error(self, x, message):
+        with pytest.raises(ValueError, match=message):
+            DQN(encoder_factory=SMALL).create_impl((3,), 2).predict(x)
+
+    def test_an_id_that_is_no_whole_number_is_an_error(self):
+        with pytest.raises(ValueError, match="action must hold whole numbers of an integer type, got float64"):
+            DQN(encoder_factory=SMALL).create_impl((3,), 2).predict_value(np.zeros((1, 3)), [0.9])
+
     @pytest.mark.parametrize("action", [[2], [-1], [0, 1], [[0]]])
     def test_an_action_that_does_not_exist_is_an_error(self, action):
         algo = DQN(encoder_factory=SMALL).create_impl((3,), 2)
@@ -224,7 +240,7 @@ class TestTransfer:
 
     def test_slow_copies_are_copied_from_slow_copies(self):
         source = TD3(**SMALL_AC, random_state=1).fit(make_dataset(discrete=False), n_steps=4, **QUIET)
-        goal = TD3PlusBC(**SMALL_AC, random_state=2).create_impl((3,), 2)
+        goal = TD3PlusBC(**SMALL_AC, scaler=None, random_state=2).create_impl((3,), 2)
         goal.copy_q_function_from(source)
         assert torch.equal(weights(goal.impl.q_funcs), weights(source.impl.q_funcs))
         assert torch.equal(weights(goal.impl.targ_q_funcs), weights(source.impl.targ_q_funcs))
@@ -236,6 +252,18 @@ class TestTransfer:
         x = np.random.default_rng(0).normal(size=(50, 3))
         goal.copy_policy_from(source)
         assert np.array_equal(goal.predict(x), source.predict(x))
+
+    def test_networks_with_another_activation_are_other_networks(self):
+        tanh = VectorEncoderFactory(hidden_units=(8,), activation="tanh")
+        source = BC(encoder_factory=tanh).create_impl((3,), 2)
+        with pytest.raises(ValueError, match="are different networks"):
+            TD3(**SMALL_AC).create_impl((3,), 2).copy_policy_from(source)
+
+    def test_other_scalers_are_a_warning(self):
+        source = BC(encoder_factory=SMALL).create_impl((3,), 2)
+        goal = TD3(**SMALL_AC, action_scaler="min_max").create_impl((3,), 2)
+        with pytest.warns(UserWarning, match="BC has other scalers, and only weights are copied"):
+            goal.copy_policy_from(source)
 
     def test_other_networks_are_an_error_and_change_nothing(self):
         goal = TD3(**SMALL_AC, random_state=2).create_impl((3,), 2)

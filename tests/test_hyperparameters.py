@@ -76,7 +76,7 @@ def test_a_misspelt_name_is_an_error_that_knows_the_right_one():
         ({"gamma": "high"}, r"DQN: gamma must be a number, got 'high'"),
         ({"gamma": float("nan")}, r"DQN: gamma=nan is out of bounds"),
         ({"n_critics": True}, r"DQN: n_critics must be a whole number, got True"),
-        ({"random_state": "x"}, r"DQN: random_state='x' must be an integer or None"),
+        ({"random_state": "x"}, r"DQN: random_state='x' must be a whole number from 0, or None"),
     ],
 )
 def test_values_are_checked_before_training(params, message):
@@ -132,6 +132,20 @@ def test_translated_encoder_params_build_that_encoder():
         algo = DQN(encoder_params={"hidden_units": [8]})
     shapes = [tuple(p.shape) for p in algo.create_impl((3,), 2).impl.q_funcs.parameters()]
     assert shapes == [(8, 3), (8,), (2, 8), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("cls", "params"),
+    [
+        (DQN, {"optim_factory": "rmsprop", "eps": 1.0}),
+        (DQN, {"encoder_factory": VectorEncoderFactory(hidden_units=(7,)), "use_batch_norm": True}),
+        (DQN, {"q_func_type": "qr", "q_func_factory": "mean"}),
+        (TD3, {"critic_encoder_factory": "dense", "encoder_params": {"hidden_units": [3]}}),
+    ],
+)
+def test_an_old_name_does_not_overwrite_what_is_given_by_its_new_one(cls, params):
+    with pytest.raises(TypeError, match="a name of the 2020 documentation, together with .*: give one"):
+        cls(**params)
 
 
 @pytest.mark.parametrize("name", ["share_encoder", "bootstrap"])

@@ -14,6 +14,7 @@ FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
 FLOORS = {
     0: [
+        "arrays",
         "registry",
         "hyperparameters",
         "functional",

@@ -38,7 +38,7 @@ class TestLength:
         assert steps == [(1, 10), (2, 20), (3, 25)]
 
     def test_without_a_length_there_are_a_thousand_epochs(self):
-        assert epoch_lengths(None, None, 10_000, 7) == [7] * 1000
+        assert epoch_lengths(None, None, None, 7) == [7] * 1000
 
     @pytest.mark.parametrize(
         ("length", "message"),
@@ -99,7 +99,8 @@ class TestLogs:
         assert algo.logdir_ == folder
         assert sorted(p.name for p in folder.iterdir()) == sorted(
             ["params.json", "loss.csv", "td.csv", "time_algorithm_update.csv", "time_sample_batch.csv", "time_step.csv",
-             "model_4.pt"]
+             "model_4.pt",
+                "model_6.pt"]
         )  # fmt: skip
         lines = [line.split(",") for line in (folder / "loss.csv").read_text().splitlines()]
         assert [(int(e), int(s)) for e, s, _ in lines] == [(1, 2), (2, 4), (3, 6)]
@@ -306,3 +307,160 @@ class TestUpdate:
         clipped = np.clip(dataset.rewards[:10], -0.1, 0.1)
         expected = [sum(0.5**k * clipped[t + k] for k in range(min(3, 10 - t))) for t in range(10)]
         assert seen[0].squeeze(1).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_batches_of_fit_equal_a_loop_over_the_rows():
+    """Scaling of all columns, n-step sums, discounts, terminals and timeouts, from arrays to the tensors of a loss."""
+    from d3rlpy.preprocessing import MultiplyRewardScaler
+
+    data = make_dataset(discrete=False)  # episodes of 10 rows; the last three end by timeouts
+    algo = TD3(
+        actor_encoder_factory=SMALL, critic_encoder_factory=SMALL, batch_size=19, gamma=0.9, n_steps=3,
+        scaler="standard", action_scaler="min_max", reward_scaler=MultiplyRewardScaler(multiplier=2.0), random_state=0,
+    ).build_with_dataset(data)  # fmt: skip
+    batches = []
+    step = algo.impl.step
+    fields = ("observations", "actions", "rewards", "next_observations", "discounts")
+    algo.impl.step = lambda b: batches.append([getattr(b, f).clone() for f in fields]) or step(b)
+    algo.fit(data, n_epochs=1, shuffle=False, **QUIET)
+    got = [torch.cat(column).numpy() for column in zip(*batches, strict=True)]
+
+    starts = [10 * e + t for e in range(6) for t in range(10 if e < 3 else 9)]
+    seen = data.observations[starts]
+    low, high = data.actions[starts].min(axis=0), data.actions[starts].max(axis=0)
+    expected = [[], [], [], [], []]
+    for row in starts:
+        episode, ends_by_terminal = row // 10, row // 10 < 3
+        last = 10 * episode + (9 if ends_by_terminal else 8)
+        visited = list(range(row, min(row + 3, last + 1)))
+        terminal = ends_by_terminal and visited[-1] == last
+        following = np.zeros(3) if terminal else data.observations[visited[-1] + 1]
+        expected[0].append((data.observations[row] - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-3))
+        expected[1].append(2 * (data.actions[row] - low) / (high - low) - 1)
+        expected[2].append([sum(0.9**k * 2 * data.rewards[r] for k, r in enumerate(visited))])
+        expected[3].append((following - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-3))
+        expected[4].append([0.0 if terminal else 0.9 ** len(visited)])
+    for name, ours, theirs in zip(fields, got, expected, strict=True):
+        assert ours == pytest.approx(np.array(theirs), abs=2e-5), name
+
+
+class TestChangesWhileTraining:
+    def test_gamma_horizon_and_batch_size_set_between_epochs_act_on_the_next_one(self, dataset):
+        algo = small_dqn().build_with_dataset(dataset)
+        seen = []
+        step = algo.impl.step
+        algo.impl.step = lambda batch: seen.append((len(batch.rewards), batch.discounts.max().item())) or step(batch)
+        for epoch, _ in algo.fitter(dataset, n_steps=2, n_steps_per_epoch=1, **QUIET):
+            if epoch == 1:
+                algo.set_params(gamma=0.5, n_steps=2, batch_size=4)
+        assert seen == [(8, pytest.approx(0.99)), (4, pytest.approx(0.25))]
+
+    def test_an_update_and_an_export_in_a_callback_leave_the_networks_in_training_mode(self, dataset, tmp_path):
+        encoder = VectorEncoderFactory(hidden_units=(8,), use_batch_norm=True)
+        algo = small_dqn(encoder_factory=encoder)
+        batch = TransitionMiniBatch(dataset.episodes[0].transitions)
+
+        def meddle(algo, epoch, step):
+            algo.save_policy(tmp_path / "policy.pt")
+            algo.update(batch)
+            assert algo.impl.training
+
+        algo.fit(dataset, n_steps=3, callback=meddle, **QUIET)
+        counts = [b.item() for n, b in algo.impl.q_funcs.named_buffers() if n.endswith("num_batches_tracked")]
+        assert counts == [6]
+
+    def test_a_copy_made_in_a_callback_has_a_stream_of_its_own(self, dataset):
+        import copy
+
+        algo, copies = small_dqn(), []
+        algo.fit(dataset, n_steps=2, callback=lambda a, *_: copies.append(copy.deepcopy(a)), **QUIET)
+        torch.manual_seed(0)
+        expected = torch.rand(1)
+        torch.manual_seed(0)
+        copies[0].fit(dataset, n_steps=1, **QUIET)
+        assert torch.equal(torch.rand(1), expected)
+
+    def test_gradients_are_on_whatever_surrounds_fit(self, dataset):
+        with torch.no_grad():
+            first = small_dqn().fit(dataset, n_steps=2, **QUIET)
+        with torch.inference_mode():
+            second = small_dqn().fit(dataset, n_steps=2, **QUIET)
+        states = [a.impl.state_dict() for a in (first, second, small_dqn().fit(dataset, n_steps=2, **QUIET))]
+        assert all(torch.equal(states[0][k], s[k]) for s in states for k in states[0])
+
+    def test_another_default_dtype_is_no_concern(self, dataset):
+        torch.set_default_dtype(torch.float64)
+        try:
+            algo = small_dqn(scaler="standard").fit(dataset, n_steps=2, **QUIET)
+            assert algo.predict(dataset.observations).dtype == np.int64
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert all(p.dtype is torch.float32 for p in algo.impl.parameters())
+
+
+class TestSmallPrint:
+    def test_whole_floats_are_numbers_of_updates(self, dataset):
+        assert small_dqn(batch_size=8.0).fit(dataset, n_steps=1e1, n_steps_per_epoch=5.0, **QUIET).grad_step_ == 10
+
+    def test_an_iterator_is_read_once(self, dataset):
+        algo = small_dqn()
+        algo.fit((e for e in dataset), n_steps=2, eval_episodes=iter(dataset), scorers="td_error", **QUIET)
+        assert len(algo.eval_results_["td_error"]) == 1
+
+    def test_n_steps_per_epoch_without_n_steps_is_an_error(self, dataset):
+        with pytest.raises(ValueError, match="n_steps_per_epoch=5 needs n_steps"):
+            small_dqn().fit(dataset, n_epochs=1, n_steps_per_epoch=5, **QUIET)
+
+    def test_the_last_epoch_always_leaves_a_model(self, dataset, tmp_path):
+        algo = small_dqn()
+        algo.fit(dataset, n_epochs=2, save_interval=5, logdir=tmp_path, verbose=False, show_progress=False)
+        assert [p.name for p in algo.logdir_.glob("*.pt")] == ["model_16.pt"]
+
+    def test_eval_episodes_without_scorers_are_a_warning(self, dataset):
+        with pytest.warns(UserWarning, match="eval_episodes has no effect without scorers"):
+            small_dqn().fit(dataset, n_steps=1, eval_episodes=dataset, **QUIET)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"scorers": {"eval/x": "td_error"}}, ValueError, "'eval/x' can't name a scorer"),
+            ({"scorers": {"loss": "td_error"}}, ValueError, "'loss' can't name a scorer"),
+            ({"scorers": ["td_error", "td_error"]}, ValueError, "have a name twice: give a dictionary"),
+            ({"callback": 3}, TypeError, "callback=3 must be a function"),
+            ({"callback": [3]}, TypeError, r"callback=\[3\] must be a function"),
+            ({"nepochs": 3}, TypeError, r"DQN.fit has no argument 'nepochs'. Did you mean 'n_epochs'\?"),
+        ],
+    )
+    def test_an_argument_that_cannot_work_is_an_error_before_training(self, dataset, options, error, message):
+        algo = small_dqn()
+        with pytest.raises(error, match=message):
+            algo.fit(dataset, **{"n_steps": 1, "eval_episodes": dataset, **QUIET, **options})
+        assert algo.grad_step_ == 0
+
+    @pytest.mark.parametrize("name", ["../escaped", "a/b", "/absolute", "."])
+    def test_an_experiment_is_a_plain_name(self, dataset, tmp_path, name):
+        with pytest.raises(ValueError, match=f"experiment_name='{name}' must be the plain name of a folder"):
+            small_dqn().fit(dataset, n_steps=1, logdir=tmp_path / "logs", experiment_name=name, verbose=False)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_error_before_training_leaves_no_folder_and_nothing_built(self, dataset, tmp_path):
+        algo = small_dqn(scaler="pixel")
+        with pytest.raises(ValueError, match="PixelScaler"):
+            algo.fit(dataset, n_steps=1, logdir=tmp_path / "logs")
+        assert algo.impl is None
+        assert list(tmp_path.iterdir()) == []
+        algo.set_params(scaler="standard").fit(dataset, n_steps=1, **QUIET)
+
+    def test_a_folder_appears_when_the_first_epoch_is_asked_for(self, dataset, tmp_path):
+        epochs = small_dqn().fitter(dataset, n_steps=1, logdir=tmp_path / "logs", verbose=False, show_progress=False)
+        assert list(tmp_path.iterdir()) == []
+        next(epochs)
+        assert (tmp_path / "logs").exists()
+
+    def test_warnings_point_at_the_line_that_can_be_changed(self, dataset):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            DQN(share_encoder=False)
+            small_dqn().fit(dataset, n_steps=1, eval_episodes=dataset, **QUIET)
+            small_dqn(learning_rate=1e30).fit(dataset, n_steps=30, **QUIET)
+        assert [w.filename for w in caught] == [__file__] * 3

@@ -3,7 +3,7 @@
 Paper: Pomerleau 1991, "Efficient training of artificial neural networks for autonomous navigation", Neural
 Computation 3(1). The stochastic policy is fitted by maximum likelihood, the deterministic one by squared error.
 The penalty ``beta`` on the logits of the discrete policy is that of Fujimoto et al. 2019, arXiv:1910.01708v1 (the
-imitator of discrete BCQ, authors' code).
+imitator of discrete BCQ, authors' code, with a weight of 0.01).
 """
 
 from __future__ import annotations

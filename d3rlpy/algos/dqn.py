@@ -2,8 +2,9 @@
 
 Papers: Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518, algorithm 1; van
 Hasselt, Guez, Silver 2016, arXiv:1509.06461v3, section "Double DQN".
-Differs from the authors' code: Adam instead of RMSprop, no clipping of rewards (``reward_scaler="clip"`` does it),
-and an ensemble of ``n_critics`` networks, whose minimum is the target.
+Differs from the papers: Adam instead of RMSprop, a copy every 8000 instead of 10,000 updates, no clipping of rewards
+(``reward_scaler="clip"`` does it), and an ensemble of ``n_critics`` networks: their mean chooses the next action, the
+minimum of their slow copies is its value.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class DQNImpl(QLearningImpl):
     """Q and its slow copy Q-, which chooses and values the next action."""
 
     def target(self, batch: Batch) -> Tensor:
-        """``max_a Q-(s', a)``."""
+        """``max_a Q-(s', a)``; with several critics, their minimum at the action that their mean prefers."""
         return self.targ_q_funcs.greedy_target(batch.next_observations)
 
 

@@ -1,8 +1,9 @@
 """TD3: deterministic actor-critic with twin critics, smoothed targets and a delayed actor.
 
 Paper: Fujimoto, van Hoof, Meger 2018, arXiv:1802.09477v3, algorithm 1.
-Differs from the authors' code: no exploration noise here (acting is the explorer's affair), and 2 layers of 256 units
-where theirs have 400 and 300.
+Differs from the paper: the target action is clipped to the range of actions, as in the authors' code, and networks have
+2 layers of 256 units, as in their present code, where the paper has 400 and 300. There is no exploration noise here:
+acting is the explorer's affair.
 """
 
 from __future__ import annotations

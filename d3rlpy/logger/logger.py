@@ -40,6 +40,10 @@ class Logger:
         tensorboard_dir: str | os.PathLike[str] | None = None,
         verbose: bool = True,
     ):
+        if Path(experiment_name).name != experiment_name:
+            raise ValueError(
+                f"experiment_name={experiment_name!r} must be the plain name of a folder; logdir says where"
+            )
         self.verbose = verbose
         self.logdir: Path | None = None
         self._board: Any = None

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -33,11 +33,13 @@ class Optimizer:
         rate_name: str = "learning_rate",
     ):
         self.torch_optim = torch_optim
+        if len(torch_optim.param_groups) != 1:
+            raise ValueError(f"{type(factory).__name__}.build must return an optimizer with one group of parameters")
         self.params: list[Tensor] = torch_optim.param_groups[0]["params"]
         self.factory = factory
         self.rate_name = rate_name
         self.n_steps = 0
-        self._direct: Callable[[Sequence[Tensor]], None] | None = None
+        self._direct: DirectAdam | None = None
         self.learning_rate = lr
 
     @property
@@ -52,24 +54,40 @@ class Optimizer:
 
     def minimize(self, loss: Tensor) -> None:
         """One gradient step. Gradients are computed for the own parameters and for nothing else."""
-        grads = torch.autograd.grad(loss, self.params, allow_unused=True)
+        self.apply(self.gradients(loss))
+
+    def gradients(self, loss: Tensor) -> Sequence[Tensor | None]:
+        """Gradients of the own parameters, None for those that the loss does not depend on."""
+        return torch.autograd.grad(loss, self.params, allow_unused=True)
+
+    def apply(self, grads: Sequence[Tensor | None]) -> None:
+        """Clip the gradients, set the learning rate, and step."""
         if self.factory.clip_grad_norm is not None:
             clip(grads, self.factory.clip_grad_norm)
         if self.factory.scheduled:
             self.torch_optim.param_groups[0]["lr"] = self._lr * self.factory.multiplier(self.n_steps)
-        if self._direct is None or None in grads:
-            for param, grad in zip(self.params, grads, strict=True):
-                param.grad = grad
-            self.torch_optim.step()
-            for param in self.params:
-                param.grad = None
-            self._direct = direct_adam(self.torch_optim)
+        if self._direct is None or any(grad is None for grad in grads):
+            self._torch_step(grads)
         else:
-            self._direct(grads)
+            self._direct.step(cast(Sequence[Tensor], grads))
         self.n_steps += 1
+
+    def _torch_step(self, grads: Sequence[Tensor | None]) -> None:
+        self._flush()
+        for param, grad in zip(self.params, grads, strict=True):
+            param.grad = grad
+        self.torch_optim.step()
+        for param in self.params:
+            param.grad = None
+        self._direct = DirectAdam.of(self.torch_optim)
+
+    def _flush(self) -> None:
+        if self._direct is not None:
+            self._direct.flush()
 
     def state_dict(self) -> dict[str, Any]:
         """State of the torch optimizer and the number of steps, as ``torch.load(weights_only=True)`` reads it."""
+        self._flush()
         return {"optim": self.torch_optim.state_dict(), "n_steps": self.n_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -87,6 +105,7 @@ class Optimizer:
         self.learning_rate = self._lr
 
     def __getstate__(self) -> dict[str, Any]:
+        self._flush()
         return {**self.__dict__, "_direct": None}
 
 
@@ -97,33 +116,50 @@ def clip(grads: Sequence[Tensor | None], largest: float) -> None:
     torch._foreach_mul_(present, (largest / (norm + 1e-6)).clamp(max=1.0))
 
 
-def direct_adam(optim: torch.optim.Optimizer) -> Callable[[Sequence[Tensor]], None] | None:
-    """The step of a fused Adam without the bookkeeping of ``Optimizer.step``, on the optimizer's own state.
+class DirectAdam:
+    """The step of a fused Adam without the bookkeeping of ``Optimizer.step``, on that optimizer's own state.
 
-    That bookkeeping costs more than the step of a small network. None where the kernel is missing, or the optimizer
-    is another one; its own ``step`` must have been called once, which makes the state.
+    For small networks the bookkeeping costs more than the step. One counter serves all parameters; ``flush`` writes it
+    back into the state.
     """
-    kernel = {torch.optim.Adam: "_fused_adam_", torch.optim.AdamW: "_fused_adamw_"}.get(type(optim), "")
-    update = getattr(torch, kernel, None)
-    group = optim.param_groups[0]
-    params = group["params"]
-    states = [optim.state.get(p, {}) for p in params]
-    if update is None or not group["fused"] or not all(states):
-        return None
-    steps, means, squares = ([s[k] for s in states] for k in ("step", "exp_avg", "exp_avg_sq"))
-    largest = [s["max_exp_avg_sq"] for s in states] if group["amsgrad"] else []
-    names = {"weight_decay": group["weight_decay"], "eps": group["eps"], "amsgrad": group["amsgrad"]}
-    beta1, beta2 = group["betas"]
+
+    def __init__(self, kernel: Callable[..., None], optim: torch.optim.Optimizer):
+        self.kernel = kernel
+        self.group = optim.param_groups[0]
+        self.states = [optim.state[p] for p in self.group["params"]]
+        self.means, self.squares = ([s[k] for s in self.states] for k in ("exp_avg", "exp_avg_sq"))
+        self.largest = [s["max_exp_avg_sq"] for s in self.states] if self.group["amsgrad"] else []
+        self.count = self.states[0]["step"].clone()
+        self.counts = [self.count] * len(self.states)
+
+    @classmethod
+    def of(cls, optim: torch.optim.Optimizer) -> DirectAdam | None:
+        """None for another optimizer, where torch lacks the kernel, or before the first step, which makes the state."""
+        kernel = getattr(
+            torch, {torch.optim.Adam: "_fused_adam_", torch.optim.AdamW: "_fused_adamw_"}.get(type(optim), ""), None
+        )
+        group = optim.param_groups[0]
+        states = [optim.state.get(p, {}) for p in group["params"]]
+        if kernel is None or not group["fused"] or not all(states) or len({float(s["step"]) for s in states}) > 1:
+            return None
+        return cls(kernel, optim)
 
     @torch.no_grad()
-    def step(grads: Sequence[Tensor]) -> None:
-        torch._foreach_add_(steps, 1)
-        update(
-            params, grads, means, squares, largest, steps,
-            lr=group["lr"], beta1=beta1, beta2=beta2, maximize=False, grad_scale=None, found_inf=None, **names,
+    def step(self, grads: Sequence[Tensor]) -> None:
+        """One step with the gradients of all parameters."""
+        group = self.group
+        beta1, beta2 = group["betas"]
+        self.count.add_(1)
+        self.kernel(
+            group["params"], grads, self.means, self.squares, self.largest, self.counts, lr=group["lr"],
+            beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=group["amsgrad"],
+            maximize=False, grad_scale=None, found_inf=None,
         )  # fmt: skip
 
-    return step
+    def flush(self) -> None:
+        """Write the number of steps into the optimizer's state."""
+        for state in self.states:
+            state["step"].copy_(self.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +180,20 @@ class OptimizerFactory(Configurable, ABC):
     clip_grad_norm: float | None = None
     warmup_steps: int = 0
     cosine_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        limits = {
+            "clip_grad_norm": 1e-12,
+            "cosine_steps": 1,
+            "warmup_steps": 0,
+            "weight_decay": 0,
+            "eps": 0,
+            "momentum": 0,
+        }
+        for name, low in limits.items():
+            value = getattr(self, name, None)
+            if value is not None and not low <= value < math.inf:
+                raise ValueError(f"{type(self).__name__}: {name}={value!r} must be a number of at least {low}")
 
     @abstractmethod
     def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -198,6 +248,7 @@ class AdamFactory(OptimizerFactory):
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "betas", tuple(self.betas))
 
     def build(self, params: list[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -219,7 +270,11 @@ class AdamWFactory(AdamFactory):
 @OPTIMIZERS.register
 @dataclass(frozen=True, kw_only=True)
 class RMSpropFactory(OptimizerFactory):
-    """RMSprop with the settings of Mnih et al. (2015), extended data table 1."""
+    """RMSprop, centered, with decay and offset of Mnih et al. (2015), extended data table 1.
+
+    They add the offset inside the square root, torch adds it outside, which makes small gradients move further; and
+    their momentum of 0.95 is what ``alpha`` does for the mean that is subtracted.
+    """
 
     TYPE: ClassVar[str] = "rmsprop"
     alpha: float = 0.95

@@ -2,5 +2,6 @@
 
 from .checks import check_data, network_shape
 from .loop import fit_epochs
+from .profile import Profile, profile
 
-__all__ = ["check_data", "fit_epochs", "network_shape"]
+__all__ = ["Profile", "check_data", "fit_epochs", "network_shape", "profile"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from ..dataset import Rows
+from ..dataset.validation import warn_caller
 
 
 def network_shape(observation_shape: tuple[int, ...], n_frames: int) -> tuple[int, ...]:
@@ -49,9 +49,7 @@ def check_data(algo: Any, rows: Rows, indices: np.ndarray) -> None:
     if algo.action_space == "continuous" and getattr(algo, "action_scaler", None) is None:
         low, high = float(rows.actions.min()), float(rows.actions.max())
         if low < -1.0 or high > 1.0:
-            warnings.warn(
+            warn_caller(
                 f"actions of the data set lie in [{low:.4g}, {high:.4g}], but {name} acts in [-1, 1]: "
-                f"pass action_scaler='min_max' to {name}",
-                UserWarning,
-                stacklevel=5,
+                f"pass action_scaler='min_max' to {name}"
             )

@@ -11,27 +11,31 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import Episode, MDPDataset, PermutationSampler, Transition, rows_of
+import numpy as np
+
+from ..dataset import Episode, MDPDataset, PermutationSampler, Rows, Transition, rows_of
+from ..dataset.validation import warn_caller
 from ..hyperparameters import check_hyperparameters, warn_old_name
-from ..impl import Batch
+from ..impl import Batch, training_mode
 from ..logger import Logger, Meter
-from ..metrics.scorer import get_scorer, natural_value
-from .checks import check_data
+from ..metrics.scorer import check_scorer, get_scorer, natural_value
 
 if TYPE_CHECKING:
     from ..base import Algo
 
 Data = MDPDataset | Sequence[Episode] | Sequence[Transition]
 Callback = Callable[["Algo", int, int], Any]
-Scorers = Mapping[str, str | Callable[..., float]] | Sequence[str | Callable[..., float]]
+Scorer = Callable[..., float]
+Scorers = Mapping[str, str | Scorer] | Sequence[str | Scorer] | str | Scorer
 
 DEFAULT_EPOCHS = 1000
+UPDATES_PER_EPOCH = 10_000
 
 
 def fit_epochs(
@@ -40,7 +44,7 @@ def fit_epochs(
     *,
     n_epochs: int | None = None,
     n_steps: int | None = None,
-    n_steps_per_epoch: int = 10_000,
+    n_steps_per_epoch: int | None = None,
     save_metrics: bool = True,
     experiment_name: str | None = None,
     with_timestamp: bool = True,
@@ -62,7 +66,8 @@ def fit_epochs(
     dataset : ``MDPDataset``, list of episodes or list of transitions.
     n_epochs : passes over the data, ``ceil(transitions / batch_size)`` updates each; 1000 if no length is given.
     n_steps : number of updates instead of ``n_epochs`` (the constructor's ``n_steps`` is the TD horizon).
-    n_steps_per_epoch : updates between two evaluations if ``n_steps`` is given; the last epoch may be shorter.
+    n_steps_per_epoch : updates between two evaluations if ``n_steps`` is given, 10,000 by default; the last epoch may
+        be shorter.
     save_metrics : False writes nothing to disk.
     experiment_name : name of the log folder; the class name by default.
     with_timestamp : append the time to that name.
@@ -71,7 +76,7 @@ def fit_epochs(
     show_progress : show a progress bar.
     tensorboard_dir : also write TensorBoard files there.
     eval_episodes : data for the scorers.
-    save_interval : epochs between two checkpoints ``model_{step}.pt``.
+    save_interval : epochs between two checkpoints ``model_{step}.pt``; the last epoch always leaves one.
     scorers : ``{metric name: scorer}`` or a list of scorers, each a function of ``(algo, episodes)`` or the short
         name of one of the library ("td_error").
     shuffle : False walks through the transitions in order.
@@ -91,13 +96,26 @@ def fit_epochs(
         warn_old_name("tensorboard", "write tensorboard_dir='runs', or nothing for no TensorBoard files")
         tensorboard_dir = "runs" if tensorboard and tensorboard_dir is None else tensorboard_dir
     check_hyperparameters(algo)
-    chosen = _choose_scorers(scorers, eval_episodes)
+    dataset, eval_episodes = _as_list(dataset), _as_list(eval_episodes)
     rows, indices = rows_of(dataset)
-    check_data(algo, rows, indices)
-    batches_per_epoch = -(-len(indices) // algo.batch_size)
-    lengths = epoch_lengths(n_epochs, n_steps, n_steps_per_epoch, batches_per_epoch)
-    _at_least_one("save_interval", save_interval)
-    logger = Logger(
+    lengths = epoch_lengths(n_epochs, n_steps, n_steps_per_epoch, -(-len(indices) // algo.batch_size))
+    callbacks = list(callback) if isinstance(callback, Sequence) else [] if callback is None else [callback]
+    if not all(map(callable, callbacks)):
+        raise TypeError(f"callback={callback!r} must be a function of (algo, epoch, total_step), or a list of such")
+    algo.build_with_rows(rows, indices)
+    run = _Run(
+        algo,
+        rows,
+        indices,
+        shuffle,
+        callbacks,
+        _choose_scorers(algo, scorers, eval_episodes),
+        eval_episodes,
+        _at_least_one("save_interval", save_interval),
+        show_progress,
+    )
+    new_logger = partial(
+        Logger,
         experiment_name or type(algo).__name__,
         logdir=logdir,
         with_timestamp=with_timestamp,
@@ -105,39 +123,29 @@ def fit_epochs(
         tensorboard_dir=tensorboard_dir,
         verbose=verbose,
     )
-    algo.build_with_dataset(dataset)
-    scaler = algo.fitted_scalers_.reward
-    sampler = PermutationSampler(
-        rows,
-        indices,
-        algo.batch_size,
-        n_frames=algo.n_frames,
-        n_steps=getattr(algo, "n_steps", 1),
-        gamma=getattr(algo, "gamma", 1.0),
-        shuffle=shuffle,
-        seed=int(algo.stream_.numpy.integers(2**31)),
-        rewards=None if scaler is None else scaler.transform_numpy(rows.rewards),
-    )
-    algo.history_, algo.eval_results_, algo.logdir_ = [], {}, logger.logdir
-    logger.save_params(algo.saved_params())
-    callbacks = [callback] if callable(callback) else list(callback or [])
-    run = _Run(algo, sampler, logger, callbacks, chosen, eval_episodes, save_interval, show_progress)
-    return run.epochs(lengths)
+    return run.epochs(lengths, new_logger)
+
+
+def _as_list(data: Any) -> Any:
+    """What an iterator yields, which could be read only once; anything else as it is."""
+    return list(data) if isinstance(data, Iterator) else data
 
 
 def epoch_lengths(
-    n_epochs: int | None, n_steps: int | None, n_steps_per_epoch: int, batches_per_epoch: int
+    n_epochs: int | None, n_steps: int | None, n_steps_per_epoch: int | None, batches_per_epoch: int
 ) -> list[int]:
     """Number of updates of each epoch."""
     if n_epochs is not None and n_steps is not None:
         raise ValueError(f"n_epochs={n_epochs} and n_steps={n_steps} both set the length of training: give one")
     if n_steps is None:
-        n_epochs = DEFAULT_EPOCHS if n_epochs is None else n_epochs
-        return [batches_per_epoch] * _at_least_one("n_epochs", n_epochs)
-    _at_least_one("n_steps", n_steps)
-    _at_least_one("n_steps_per_epoch", n_steps_per_epoch)
-    full, rest = divmod(n_steps, n_steps_per_epoch)
-    return [n_steps_per_epoch] * full + [rest] * (rest > 0)
+        if n_steps_per_epoch is not None:
+            raise ValueError(f"n_steps_per_epoch={n_steps_per_epoch} needs n_steps: an epoch of n_epochs is a pass")
+        return [batches_per_epoch] * _at_least_one("n_epochs", DEFAULT_EPOCHS if n_epochs is None else n_epochs)
+    per_epoch = _at_least_one(
+        "n_steps_per_epoch", UPDATES_PER_EPOCH if n_steps_per_epoch is None else n_steps_per_epoch
+    )
+    full, rest = divmod(_at_least_one("n_steps", n_steps), per_epoch)
+    return [per_epoch] * full + [rest] * (rest > 0)
 
 
 def _at_least_one(name: str, value: int) -> int:
@@ -146,15 +154,24 @@ def _at_least_one(name: str, value: int) -> int:
     return int(value)
 
 
-def _choose_scorers(scorers: Scorers | None, eval_episodes: Data | None) -> dict[str, Callable[..., float]]:
+def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | None) -> dict[str, Scorer]:
+    """Scorers by the name of their metric, each known to work."""
     if scorers is None:
+        if eval_episodes is not None:
+            warn_caller("eval_episodes has no effect without scorers: pass scorers=, for instance ['td_error']")
         return {}
+    if isinstance(scorers, str) or callable(scorers):
+        scorers = [scorers]
     if not isinstance(scorers, Mapping):
-        scorers = {s if isinstance(s, str) else s.__name__.removesuffix("_scorer"): s for s in scorers}
+        names = [s if isinstance(s, str) else getattr(s, "__name__", repr(s)).removesuffix("_scorer") for s in scorers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"scorers={names} have a name twice: give a dictionary {{name: scorer}}")
+        scorers = dict(zip(names, scorers, strict=True))
     chosen = {name: get_scorer(scorer) for name, scorer in scorers.items()}
     for name, scorer in chosen.items():
-        if eval_episodes is None and getattr(scorer, "needs_episodes", True):
-            raise ValueError(f"the scorer {name!r} needs episodes: pass eval_episodes=")
+        if not name or set(name) & set("/\\") or name == "loss" or name.endswith("_loss") or name.startswith("time_"):
+            raise ValueError(f"{name!r} can't name a scorer: it is the name of a log file, and losses have theirs")
+        check_scorer(name, scorer, algo, eval_episodes)
     return chosen
 
 
@@ -163,56 +180,73 @@ class _Run:
     """One call of ``fit``: what its epochs share."""
 
     algo: Algo
-    sampler: PermutationSampler
-    logger: Logger
+    rows: Rows
+    indices: np.ndarray
+    shuffle: bool
     callbacks: list[Callback]
-    scorers: dict[str, Callable[..., float]]
+    scorers: dict[str, Scorer]
     eval_episodes: Data | None
     save_interval: int
     show_progress: bool
 
-    def epochs(self, lengths: list[int]) -> Iterator[tuple[int, dict[str, float]]]:
+    def __post_init__(self) -> None:
+        self.sampled_as: tuple[Any, ...] = ()
+        self.sampler = self.current_sampler()
+
+    def current_sampler(self) -> PermutationSampler:
+        """The sampler for the present ``batch_size``, ``n_steps`` and ``gamma``, which may change between epochs."""
         algo = self.algo
+        wanted = (algo.batch_size, algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0))
+        if wanted != self.sampled_as:
+            scaler = algo.fitted_scalers_.reward
+            rewards = None if scaler is None else scaler.transform_numpy(self.rows.rewards)
+            seed = int(algo.stream_.numpy.integers(2**31))
+            self.sampled_as = wanted
+            self.sampler = PermutationSampler(
+                self.rows, self.indices, *wanted, shuffle=self.shuffle, seed=seed, rewards=rewards
+            )
+        return self.sampler
+
+    def epochs(self, lengths: list[int], new_logger: Callable[[], Logger]) -> Iterator[tuple[int, dict[str, float]]]:
+        """Train and report epoch by epoch; files appear when the first epoch is asked for."""
+        algo = self.algo
+        logger = new_logger()
+        algo.history_, algo.eval_results_, algo.logdir_ = [], {}, logger.logdir
         try:
+            logger.save_params(algo.saved_params())
             for epoch, n_updates in enumerate(lengths, start=1):
                 metrics = self.updates(epoch, n_updates, len(lengths)) | self.scores()
                 algo.history_.append((epoch, metrics))
-                self.logger.commit(epoch, algo.grad_step_, metrics)
-                if epoch % self.save_interval == 0:
-                    self.logger.save_model(algo.grad_step_, algo.save_model)
+                logger.commit(epoch, algo.grad_step_, metrics)
+                if epoch % self.save_interval == 0 or epoch == len(lengths):
+                    logger.save_model(algo.grad_step_, algo.save_model)
                 yield epoch, metrics
         finally:
-            self.logger.close()
+            logger.close()
 
     def updates(self, epoch: int, n_updates: int, n_epochs: int) -> dict[str, float]:
         """The updates of one epoch; their mean metrics."""
-        algo, impl, sample = self.algo, self.algo.impl, self.sampler.sample
+        algo, impl, sample = self.algo, self.algo.impl, self.current_sampler().sample
         meter, device, scalers = Meter(), impl.device, algo.fitted_scalers_
-        impl.train()
-        try:
-            with algo.stream_, self.progress(epoch, n_updates, n_epochs) as bar:
-                for _ in range(n_updates):
-                    start = perf_counter()
-                    mini_batch = sample()
-                    sampled = perf_counter()
-                    meter.add(impl.step(Batch.of(mini_batch, scalers, device)))
-                    updated = perf_counter()
-                    meter.add_time("time_sample_batch", sampled - start)
-                    meter.add_time("time_algorithm_update", updated - sampled)
-                    for callback in self.callbacks:
-                        callback(algo, epoch, impl.grad_step)
-                    bar.update()
-                    meter.add_time("time_step", perf_counter() - start)
-        finally:
-            impl.eval()
+        with training_mode(impl), algo.stream_, self.progress(epoch, n_updates, n_epochs) as bar:
+            for _ in range(n_updates):
+                start = perf_counter()
+                mini_batch = sample()
+                sampled = perf_counter()
+                meter.add(impl.step(Batch.of(mini_batch, scalers, device)))
+                updated = perf_counter()
+                meter.add_time("time_sample_batch", sampled - start)
+                meter.add_time("time_algorithm_update", updated - sampled)
+                for callback in self.callbacks:
+                    callback(algo, epoch, impl.grad_step)
+                bar.update()
+                meter.add_time("time_step", perf_counter() - start)
         metrics = meter.means()
         for name, value in metrics.items():
             if value != value:
-                warnings.warn(
+                warn_caller(
                     f"{name} is not a number after {impl.grad_step} updates: training has diverged, "
-                    "lower the learning rate or scale rewards and observations",
-                    UserWarning,
-                    stacklevel=5,
+                    "lower the learning rate or scale rewards and observations"
                 )
         return metrics
 
@@ -220,7 +254,10 @@ class _Run:
         """What the scorers say after an epoch, errors in their natural sign."""
         found = {}
         for name, scorer in self.scorers.items():
-            found[name] = natural_value(scorer, scorer(self.algo, self.eval_episodes))
+            value = scorer(self.algo, self.eval_episodes)
+            if value is None:
+                raise TypeError(f"the scorer {name!r} returned None, it must return a number")
+            found[name] = natural_value(scorer, value)
             self.algo.eval_results_.setdefault(name, []).append(found[name])
         return found
 

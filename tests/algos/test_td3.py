@@ -100,7 +100,7 @@ def test_the_slow_copies_take_over_a_share_tau():
         assert torch.allclose(new, 0.75 * old + 0.25 * online, rtol=1e-12)
 
 
-def test_td3_plus_bc_adds_cloning_with_the_weight_of_equation_5():
+def test_td3_plus_bc_adds_cloning_with_the_weight_of_the_authors_code():
     impl, batch = impl_of(TD3PlusBC, alpha=1.5), a_batch()
     b = numpy_of(batch)
     action = np.tanh(mlp(impl.policy, b["observations"]))
@@ -181,3 +181,67 @@ def test_td3_plus_bc_lies_between_the_data_and_the_best_of_the_data(alpha, expec
     else:
         assert actions[0] > expected[0]
         assert actions[1] < expected[1]
+
+
+def test_width_and_clip_of_the_smoothing_noise_are_the_hyperparameters(noise):
+    impl, batch = impl_of(TD3, target_smoothing_sigma=0.7, target_smoothing_clip=0.3), a_batch()
+    b = numpy_of(batch)
+    action = np.tanh(mlp(impl.targ_policy, b["next_observations"]))
+    action = np.clip(action + np.clip(0.7 * noise, -0.3, 0.3), -1, 1)
+    expected = np.min(critics(impl.targ_q_funcs, b["next_observations"], action), axis=0)
+    assert impl.target(batch).numpy() == pytest.approx(expected, rel=1e-9)
+
+
+class AdamTwin:
+    """Adam by its formulas (Kingma and Ba, 2015, algorithm 1)."""
+
+    def __init__(self, params, lr):
+        self.params, self.lr, self.t = params, lr, 0
+        self.m, self.v = [[torch.zeros_like(p) for p in params] for _ in range(2)]
+
+    def step(self, loss):
+        self.t += 1
+        for i, g in enumerate(torch.autograd.grad(loss, self.params)):
+            self.m[i] = 0.9 * self.m[i] + 0.1 * g
+            self.v[i] = 0.999 * self.v[i] + 0.001 * g**2
+            m, v = self.m[i] / (1 - 0.9**self.t), self.v[i] / (1 - 0.999**self.t)
+            self.params[i].data -= self.lr * m / (v.sqrt() + 1e-8)
+
+
+def net(weights, x):
+    """A ReLU network from a list of weights and biases."""
+    for i in range(0, len(weights), 2):
+        x = x @ weights[i].T + weights[i + 1]
+        x = x.clamp(min=0) if i < len(weights) - 2 else x
+    return x
+
+
+@pytest.mark.parametrize(("cls", "alpha"), [(TD3, None), (TD3PlusBC, 2.5)])
+def test_seven_updates_equal_algorithm_1_written_out(cls, alpha, noise):
+    """All four networks, with the order of steps, delay and slow copies, from the paper's pseudo-code."""
+    impl = impl_of(cls, update_actor_interval=3, tau=0.1)
+    names = {"pi": impl.policy, "pi-": impl.targ_policy}
+    names |= {f"q{i}": c for i, c in enumerate(impl.q_funcs)} | {f"q-{i}": c for i, c in enumerate(impl.targ_q_funcs)}
+    twin = {k: [p.detach().clone().requires_grad_("-" not in k) for p in m.parameters()] for k, m in names.items()}
+    critic_adam, actor_adam = AdamTwin(twin["q0"] + twin["q1"], 3e-4), AdamTwin(twin["pi"], 3e-4)
+    noise = torch.from_numpy(noise)
+    for k in range(1, 8):
+        batch = random_batch(32, seed=k, dtype=torch.float64)
+        impl.step(batch)
+        s, a, s2 = batch.observations, batch.actions, batch.next_observations
+        with torch.no_grad():
+            a2 = (torch.tanh(net(twin["pi-"], s2)) + (0.2 * noise).clamp(-0.5, 0.5)).clamp(-1, 1)
+            following = torch.minimum(*(net(twin[f"q-{i}"], torch.cat([s2, a2], 1)) for i in (0, 1)))
+            y = batch.rewards + batch.discounts * following
+        critic_adam.step(sum(((net(twin[f"q{i}"], torch.cat([s, a], 1)) - y) ** 2).mean() for i in (0, 1)))
+        if k % 3 == 0:
+            action = torch.tanh(net(twin["pi"], s))
+            q = net(twin["q0"], torch.cat([s, action], 1))
+            cloning = ((action - a) ** 2).mean()
+            actor_adam.step(-q.mean() if alpha is None else -alpha / q.abs().mean().detach() * q.mean() + cloning)
+            for slow, fast in (("pi-", "pi"), ("q-0", "q0"), ("q-1", "q1")):
+                for p, online in zip(twin[slow], twin[fast], strict=True):
+                    p.data += 0.1 * (online.data - p.data)
+    for key, module in names.items():
+        for ours, theirs in zip(module.parameters(), twin[key], strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12), key

@@ -135,6 +135,14 @@ def test_an_unknown_name_is_an_error_with_the_nearest():
         create_optimizer_factory("adm")
 
 
+@pytest.mark.parametrize(
+    "params", [{"clip_grad_norm": -1.0}, {"clip_grad_norm": 0.0}, {"cosine_steps": 0}, {"weight_decay": float("nan")}]
+)
+def test_options_that_make_no_sense_are_errors(params):
+    with pytest.raises(ValueError, match=f"AdamFactory: {next(iter(params))}=.* must be a number of at least"):
+        AdamFactory(**params)
+
+
 def test_a_factory_of_ones_own_needs_only_build():
     class Signs(OptimizerFactory):
         TYPE = "signs"
