@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-pendulum test test-fast check format docs bench build clean
+.PHONY: demo demo-pendulum test test-fast check format docs bench bench-quick build clean
 
 demo: $(STAMP)  ## CartPole: train, evaluate, save, reload, export; about 3 minutes
 	$(BIN)/python examples/cartpole.py
@@ -32,8 +32,12 @@ format: $(STAMP)
 docs: $(STAMP)  ## every code block of README and docs, executed
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(STAMP)  ## figures of the data layer, the loop and predict; writes benchmarks/results
+bench: $(STAMP)  ## all figures, beside releases 1.1.1 and 2.8.1 of the original; builds .venv-peers once
 	$(BIN)/python benchmarks/run_all.py
+	$(BIN)/python benchmarks/compare.py --docs
+
+bench-quick: $(STAMP)  ## updates a second against our own plain path, 2 minutes
+	$(BIN)/python benchmarks/compare.py --no-peers
 
 build: $(STAMP)  ## sdist and wheel in dist/
 	$(BIN)/python -m build

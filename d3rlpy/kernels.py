@@ -21,6 +21,7 @@ from torch import Tensor
 
 BACKENDS = ("auto", "plain", "onednn")
 _PROBE_SIZE = 256
+_LEAST_ROWS = 64  # below, packing its operands costs oneDNN more than it gains
 _LEAST_GAIN = 1.15  # oneDNN must be this many times as fast
 _backend: str | None = None  # "plain" or "onednn" once it is decided
 
@@ -67,14 +68,14 @@ def weight_grad(dz: Tensor, x: Tensor) -> Tensor:
     n_out, n_in = dz.shape[1], x.shape[1]
     if n_in < 64 <= n_out:
         return x.t().mm(dz).t().contiguous()  # MKL is three times as fast with the narrow side first
-    if n_out >= 64 and dz.shape[0] * n_out * n_in >= 2_000_000 and _onednn(dz):
+    if n_out >= 64 and dz.shape[0] >= _LEAST_ROWS and dz.shape[0] * n_out * n_in >= 2_000_000 and _onednn(dz):
         return _pointwise(dz.t(), x.t(), None, "none", [], "")
     return dz.t().mm(x)
 
 
 def _large(x: Tensor, weight: Tensor, least: int) -> bool:
     """Whether a product is large enough for oneDNN, and may go there."""
-    return x.shape[0] * weight.numel() >= least and _onednn(x)
+    return x.shape[0] >= _LEAST_ROWS and x.shape[0] * weight.numel() >= least and _onednn(x)
 
 
 def _onednn(x: Tensor) -> bool:

@@ -8,6 +8,7 @@ from ..registry import nearest
 from .bc import BC, DiscreteBC
 from .discrete_cql import DiscreteCQL
 from .dqn import DQN, DoubleDQN
+from .sac import SAC
 from .td3 import TD3
 from .td3_plus_bc import TD3PlusBC
 
@@ -15,6 +16,7 @@ __all__ = [
     "ALGORITHMS",
     "BC",
     "DQN",
+    "SAC",
     "TD3",
     "Algo",
     "ContinuousAlgo",

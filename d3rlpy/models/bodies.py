@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Convolutions, LayerOptions, linear_layer
-from .mlp import Linear, mlp
+from .mlp import Linear, mlp, weights_of
 
 
 class Encoder(nn.Module, ABC):
@@ -139,12 +139,13 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = Linear(encoder.feature_size, n_outputs)
-        self.layers = plain_layers(encoder, self.head)
+        layers = plain_layers(encoder, self.head)
+        self.weights = None if layers is None else weights_of(layers)
 
     def outputs(self, x: Tensor, action: Tensor | None = None) -> Tensor:
         """Outputs of the head, ``(B, n_outputs)``."""
-        if self.layers is not None:
-            return mlp(x if action is None else torch.cat([x, action], dim=1), [self.layers])[0]
+        if self.weights is not None:
+            return mlp(x if action is None else torch.cat([x, action], dim=1), 1, self.weights)[0]
         return self.head(self.encoder(x) if action is None else self.encoder(x, action))
 
 

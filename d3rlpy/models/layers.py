@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..registry import nearest
@@ -110,8 +112,11 @@ class Convolutions(nn.Module):
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
             layers.append(conv_layer(channels, (n_filters, height, width), kernel, stride, options))
             channels = n_filters
-        self.layers = nn.Sequential(*layers)
+        # Channels last in memory: oneDNN's convolutions are half again as fast there.
+        self.layers: nn.Module = nn.Sequential(*layers)
+        cast(Any, self.layers).to(memory_format=torch.channels_last)
         self.out_size = channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.to(next(self.parameters()).dtype)).flatten(1)
+        x = x.to(dtype=next(self.parameters()).dtype, memory_format=torch.channels_last)
+        return self.layers(x).flatten(1)

@@ -59,17 +59,22 @@ class LinearFunction(torch.autograd.Function):
         )
 
 
-def mlp(x: Tensor, members: Sequence[Sequence[nn.Linear]], frozen: bool = False) -> Tensor:
+def weights_of(layers: Sequence[nn.Linear]) -> list[Tensor]:
+    """Weight and bias of each layer, as ``mlp`` takes them."""
+    return [p for layer in layers for p in (layer.weight, layer.bias)]
+
+
+def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = False) -> Tensor:
     """Outputs ``(K, B, out)`` of K networks for inputs ``(B, in)``, ReLU between the layers.
 
-    ``frozen`` gives no gradient to the networks, only to ``x``.
+    ``weights`` are those of ``weights_of``, member after member. ``frozen`` gives no gradient to the networks, only to
+    ``x``.
     """
-    weights = [p for layers in members for layer in layers for p in (layer.weight, layer.bias)]
     if torch.is_grad_enabled() and not torch.jit.is_tracing():
         if frozen:
             weights = [p.detach() for p in weights]
-        return MLPFunction.apply(x, len(members), *weights)
-    return _forward(x, len(members), weights)[0]
+        return MLPFunction.apply(x, n_members, *weights)
+    return _forward(x, n_members, weights)[0]
 
 
 def _forward(x: Tensor, n_members: int, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -12,6 +12,7 @@ from d3rlpy.algos import ALGORITHMS
 from d3rlpy.dataset import TransitionMiniBatch
 from d3rlpy.hyperparameters import fields_of
 from d3rlpy.models.encoders import PixelEncoderFactory, VectorEncoderFactory
+from d3rlpy.models.optimizers import Optimizer
 from tests.helpers import make_dataset, random_batch
 
 QUIET = {"save_metrics": False, "verbose": False, "show_progress": False}
@@ -219,19 +220,23 @@ def test_an_update_by_hand_reports_the_same_metrics_as_fit(name):
 
 
 @each
-def test_a_step_changes_the_parameters_that_it_trains_and_leaves_no_gradient_anywhere(name):
-    algo = make(name)
-    impl = algo.create_impl((3,), 2).impl
-    impl.grad_step = 1  # no periodic copy is due
-    batch = random_batch(discrete=algo.action_space == "discrete")
-    for key, optim in impl.optimizers().items():
-        role = key.removesuffix("optim").rstrip("_")
+def test_each_gradient_step_changes_what_its_optimizer_holds_and_leaves_no_gradient(name, monkeypatch):
+    impl = make(name).create_impl((3,), 2).impl
+    minimize, stepped = Optimizer.minimize, []
+
+    def watched(optim, loss):
         before = {n: p.clone() for n, p in impl.named_parameters()}
-        getattr(impl, f"update_{role}" if role else "update")(batch)
+        minimize(optim, loss)
         own = {id(p) for p in optim.params}
         changed = {n for n, p in impl.named_parameters() if not torch.equal(p, before[n])}
         assert changed == {n for n, p in impl.named_parameters() if id(p) in own}
         assert all(p.grad is None for p in impl.parameters())
+        stepped.append(optim)
+
+    monkeypatch.setattr(Optimizer, "minimize", watched)
+    for seed in range(4):
+        impl.step(random_batch(discrete=impl.hp.action_space == "discrete", seed=seed))
+    assert {id(o) for o in stepped} == {id(o) for o in impl.optimizers().values()}
 
 
 @each

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import EncoderFactory, create_encoder, create_encoder_with_action
-from ..mlp import Linear, mlp
+from ..mlp import mlp
 from .base import (
     Q_FUNCTIONS,
     DiscreteQFunction,
@@ -123,9 +123,10 @@ class QEnsemble(nn.Module):
         self.critics = nn.ModuleList(critics)
         self.discrete = isinstance(self.critics[0], DiscreteQFunction)
         self.linear = all(isinstance(c, LinearQFunction) for c in self.critics)
-        members = [c.layers if isinstance(c, LinearQFunction) else None for c in self.critics]
+        each = [c.weights if isinstance(c, LinearQFunction) else None for c in self.critics]
         self.changes_in_training = any(isinstance(m, CHANGE_IN_TRAINING) for m in self.modules())
-        self.members = cast(list[list[Linear]], members) if all(members) else None  # computed as one
+        self.plain_weights = cast(list[list[Tensor]], each) if all(each) else None  # networks computed as one
+        self.flat_weights = [p for weights in self.plain_weights or [] for p in weights]
 
     def __len__(self) -> int:
         return len(self.critics)
@@ -138,8 +139,8 @@ class QEnsemble(nn.Module):
         if not self.linear:
             return QValues(list(self), x, action)
         critics = cast(Sequence[LinearQFunction], self.critics)
-        if self.members is not None:
-            outputs = mlp(x if action is None else torch.cat([x, action], dim=1), self.members)
+        if self.plain_weights is not None:
+            outputs = mlp(x if action is None else torch.cat([x, action], dim=1), len(self), self.flat_weights)
         else:
             outputs = torch.stack([critic.outputs(x, action) for critic in critics])
         return LinearQValues(outputs, critics[0].readout, self.discrete)
@@ -178,9 +179,10 @@ class QEnsemble(nn.Module):
         ``(B, 1)`` of one critic, or ``(K, B, 1)`` of all for ``critic=None``. The critics act as in evaluation: no
         dropout, and batch norm neither uses nor changes statistics of the batch.
         """
-        if self.members is not None:
-            members = self.members if critic is None else self.members[critic : critic + 1]
-            outputs = mlp(torch.cat([x, action], dim=1), members, frozen=True)
+        if self.plain_weights is not None:
+            weights = self.flat_weights if critic is None else self.plain_weights[critic]
+            n_members = len(self) if critic is None else 1
+            outputs = mlp(torch.cat([x, action], dim=1), n_members, weights, frozen=True)
             values = cast(LinearQFunction, self.critics[0]).readout.expected(outputs)
             return values if critic is None else values[0]
         module = self if critic is None else self.critics[critic]
