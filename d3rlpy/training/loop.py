@@ -213,7 +213,8 @@ class _Run:
         logger = new_logger()
         algo.history_, algo.eval_results_, algo.logdir_ = [], {}, logger.logdir
         try:
-            logger.save_params(algo.saved_params())
+            if logger.logdir is not None:
+                logger.save_params(algo.saved_params())
             for epoch, n_updates in enumerate(lengths, start=1):
                 metrics = self.updates(epoch, n_updates, len(lengths)) | self.scores()
                 algo.history_.append((epoch, metrics))
