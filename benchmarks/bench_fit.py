@@ -34,7 +34,9 @@ def bare_loop(algo, dataset, n_updates: int) -> float:
     start = perf_counter()
     for _ in range(n_updates):
         impl.step(Batch.of(sampler.sample(), algo.fitted_scalers_, impl.device))
-    return (perf_counter() - start) / n_updates
+    seconds = (perf_counter() - start) / n_updates
+    impl.eval()
+    return seconds
 
 
 def whole_fit(algo, dataset, n_updates: int) -> float:
