@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from .kernels import settle_allocator
 from .models.optimizers import OPTIMIZERS, Optimizer
 from .models.q_functions import QEnsemble, create_q_functions
 from .preprocessing import Scalers
@@ -110,6 +111,7 @@ def hard_sync(target: nn.Module, source: nn.Module) -> None:
 def training_mode(impl: nn.Module) -> Iterator[None]:
     """Networks in training mode and gradients on, whatever surrounds the block; afterwards as before."""
     before = impl.training
+    settle_allocator()
     impl.train()
     try:
         with torch.inference_mode(False), torch.enable_grad():
