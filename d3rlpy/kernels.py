@@ -60,9 +60,6 @@ def settle_allocator() -> None:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """``relu(x W^T + b)`` or without relu, ``(B, out)``; no gradient passes through oneDNN's product."""
-    if torch.jit.is_tracing():
-        y = F.linear(x, weight, bias)
-        return y.relu() if relu else y
     if _large(x, weight, 2_000_000) or (x.shape[0] * weight.numel() >= _LARGE and _onednn(x)):
         return _pointwise(x, weight, bias, "relu" if relu else "none", [], "")
     y = F.linear(x, weight, bias)

@@ -7,10 +7,11 @@ a CPU is faster than batching them, and backwards in reverse, while their activa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -27,12 +28,20 @@ class Linear(nn.Linear):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and not torch.jit.is_tracing():
+        if torch.jit.is_tracing():
+            return traced_linear(x, self.weight, self.bias, self.relu)
+        if torch.is_grad_enabled():
             return LinearFunction.apply(x, self.weight, self.bias, self.relu)
         return linear(x, self.weight, self.bias, self.relu)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", relu" if self.relu else "")
+
+
+def traced_linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    """A layer as exported files hold it: torch's own operators, whatever the size of the batch."""
+    y = F.linear(x, weight, bias)
+    return F.relu(y) if relu else y
 
 
 class LinearFunction(torch.autograd.Function):
@@ -70,14 +79,18 @@ def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = Fal
     ``weights`` are those of ``weights_of``, member after member. ``frozen`` gives no gradient to the networks, only to
     ``x``.
     """
-    if torch.is_grad_enabled() and not torch.jit.is_tracing():
+    if torch.jit.is_tracing():
+        return _forward(x, n_members, weights, traced_linear)[0]
+    if torch.is_grad_enabled():
         if frozen:
             weights = [p.detach() for p in weights]
         return MLPFunction.apply(x, n_members, *weights)
     return _forward(x, n_members, weights)[0]
 
 
-def _forward(x: Tensor, n_members: int, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _forward(
+    x: Tensor, n_members: int, weights: Sequence[Tensor], linear: Callable[..., Tensor] = linear
+) -> tuple[Tensor, list[Tensor]]:
     """Outputs ``(K, B, out)``, and the hidden activations, member by member and layer by layer."""
     size = len(weights) // n_members
     outputs, hidden = [], []

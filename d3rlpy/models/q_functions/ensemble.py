@@ -6,7 +6,7 @@ The critic axis always comes first. How the critics are computed is this file's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -155,8 +155,11 @@ class QEnsemble(nn.Module):
 
     def best_action(self, x: Tensor) -> Tensor:
         """The discrete action ``(B,)`` that the mean of the critics prefers; the critics act as in evaluation."""
-        with frozen(self) if self.changes_in_training and self.training else nullcontext():
-            return self(x).mean(dim=0).argmax(dim=1)
+        if self.changes_in_training and self.training:
+            with frozen(self):
+                return self(x).mean(dim=0).argmax(dim=1)
+        values = self.evaluate(x).expected()  # (K, B, A)
+        return (values[0] if len(self.critics) == 1 else values.mean(dim=0)).argmax(dim=1)
 
     def target(self, x: Tensor, action: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
         """Values ``(B, 1)`` or distributions ``(B, N)`` of the pairs, reduced over critics."""
@@ -166,7 +169,8 @@ class QEnsemble(nn.Module):
     def greedy_target(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
         """``target`` at the discrete action that the mean of these critics prefers."""
         values = self.evaluate(x)
-        best = values.expected().mean(dim=0).argmax(dim=1)  # (B,)
+        expected = values.expected()  # (K, B, A)
+        best = (expected[0] if len(self.critics) == 1 else expected.mean(dim=0)).argmax(dim=1)
         return reduce_distributions(values.distributions(best), reduction, lam)
 
     def target_all(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
