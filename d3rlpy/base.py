@@ -37,7 +37,7 @@ from .hyperparameters import (
 )
 from .impl import AlgorithmImpl, Batch, training_mode
 from .logger import Meter
-from .preprocessing import ActionScaler, RewardScaler, Scaler, Scalers
+from .preprocessing import Scaler, Scalers
 from .randomness import RandomStream, new_seed
 from .registry import nearest, with_parameter
 from .saving import algo_from_params, params_dict, read_model, read_params, restore_model, write_model
@@ -351,36 +351,6 @@ class Algo(BaseEstimator):
         goal.load_state_dict(source.state_dict())
         if hasattr(mine, names[1]):
             getattr(mine, names[1]).load_state_dict(getattr(theirs, their_names[1], source).state_dict())
-
-
-@hyperparameters
-class ValueAlgo(Algo):
-    """Base class of algorithms that learn values from rewards."""
-
-    gamma: float = hp(0.99, "discount factor", low=0, high=1)
-    n_steps: int = hp(
-        1, "rewards summed before the value takes over (the n_steps of fit counts updates)", low=1, high=8191
-    )
-    reward_scaler: str | RewardScaler | None = hp(
-        None,
-        "reward scaler: 'min_max', 'standard', 'clip', 'multiply', 'return', 'shift' or an object",
-        fixed=True,
-    )
-
-
-@hyperparameters
-class DiscreteAlgo(ValueAlgo):
-    """Base class of algorithms for discrete actions."""
-
-    action_space = "discrete"
-
-
-@hyperparameters
-class ContinuousAlgo(ValueAlgo):
-    """Base class of algorithms for continuous actions."""
-
-    action_space = "continuous"
-    action_scaler: str | ActionScaler | None = hp(None, "action scaler: 'min_max' or an object", fixed=True)
 
 
 def _in_eval_mode(impl: AlgorithmImpl, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

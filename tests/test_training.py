@@ -464,3 +464,38 @@ class TestSmallPrint:
             small_dqn().fit(dataset, n_steps=1, eval_episodes=dataset, **QUIET)
             small_dqn(learning_rate=1e30).fit(dataset, n_steps=30, **QUIET)
         assert [w.filename for w in caught] == [__file__] * 3
+
+
+class TestProfile:
+    def test_the_parts_add_up_to_the_update_and_the_object_stays_as_it_was(self, dataset):
+        algo = small_dqn()
+        found = algo.profile(dataset, seconds=0.2)
+        assert algo.impl is None
+        assert list(found.seconds) == ["sampling", "transfer", "forward", "backward", "optimizer", "logging"]
+        assert all(s > 0 for s in found.seconds.values())
+        assert found.updates_per_second == pytest.approx(1 / sum(found.seconds.values()))
+        assert f"{found.updates_per_second:.0f} updates/s" in str(found)
+
+    def test_it_times_what_takes_long(self, dataset):
+        import time
+
+        from d3rlpy.models.optimizers import Optimizer
+
+        class Slow(Optimizer):
+            def apply(self, grads):
+                time.sleep(0.005)
+                super().apply(grads)
+
+        algo = small_dqn().build_with_dataset(dataset)
+        algo.impl.optim.__class__ = Slow
+        found = algo.profile(dataset, seconds=0.3)
+        assert found.seconds["optimizer"] > 0.005
+        assert max(found.seconds, key=found.seconds.get) == "optimizer"
+        assert found.advice.startswith("The optimizer takes longest")
+
+    def test_a_trained_object_is_not_trained_on(self, dataset):
+        algo = small_dqn().fit(dataset, n_steps=2, **QUIET)
+        before = {k: v.clone() for k, v in algo.impl.state_dict().items()}
+        algo.profile(dataset, seconds=0.1)
+        assert all(torch.equal(v, before[k]) for k, v in algo.impl.state_dict().items())
+        assert algo.grad_step_ == 2

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..base import Algo, ContinuousAlgo, DiscreteAlgo
+from ..base import Algo
+from ..families import ActorCriticAlgo, ContinuousAlgo, DiscreteAlgo
 from ..hyperparameters import ALGORITHMS
 from ..registry import nearest
 from .bc import BC, DiscreteBC
@@ -18,6 +19,7 @@ __all__ = [
     "DQN",
     "SAC",
     "TD3",
+    "ActorCriticAlgo",
     "Algo",
     "ContinuousAlgo",
     "DiscreteAlgo",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..base import DiscreteAlgo
+from ..families import DiscreteAlgo
 from ..hyperparameters import algorithm, hp
 from ..impl import Batch, QLearningImpl
 from ..models.encoders import EncoderFactory

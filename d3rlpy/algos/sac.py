@@ -12,13 +12,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..base import ContinuousAlgo
+from ..families import ActorCriticAlgo
 from ..hyperparameters import algorithm, hp
 from ..impl import ActorCriticImpl, Batch, Metrics, gradient_step
-from ..models.encoders import EncoderFactory, create_encoder
+from ..models.encoders import create_encoder
 from ..models.optimizers import AdamFactory, OptimizerFactory
 from ..models.policies import SquashedNormalPolicy
-from ..models.q_functions import QFunctionFactory
 
 
 class Temperature(nn.Module):
@@ -89,7 +88,7 @@ class SACImpl(ActorCriticImpl):
 
 
 @algorithm
-class SAC(ContinuousAlgo):
+class SAC(ActorCriticAlgo):
     r"""Soft actor-critic.
 
     .. math::
@@ -102,17 +101,8 @@ class SAC(ContinuousAlgo):
     SAC(initial_temperature=0.1)
     """
 
-    actor_learning_rate: float = hp(3e-4, "learning rate of the policy", low=0)
-    critic_learning_rate: float = hp(3e-4, "learning rate of the critics", low=0)
     temp_learning_rate: float = hp(3e-4, "learning rate of the temperature; 0 keeps it as it is", low=0)
-    actor_optim_factory: str | OptimizerFactory = hp(AdamFactory(), "optimizer of the policy", fixed=True)
-    critic_optim_factory: str | OptimizerFactory = hp(AdamFactory(), "optimizer of the critics", fixed=True)
     temp_optim_factory: str | OptimizerFactory = hp(AdamFactory(), "optimizer of the temperature", fixed=True)
-    actor_encoder_factory: str | EncoderFactory = hp("default", "body of the policy", fixed=True)
-    critic_encoder_factory: str | EncoderFactory = hp("default", "body of each critic", fixed=True)
-    q_func_factory: str | QFunctionFactory = hp("mean", "kind of Q function", fixed=True)
-    n_critics: int = hp(2, "number of critics", low=1, fixed=True)
-    tau: float = hp(0.005, "share of the critics copied into their slow copies", low=0, high=1)
     initial_temperature: float = hp(1.0, "temperature at the start", low=1e-20, fixed=True)
 
     Impl = SACImpl

@@ -11,13 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..base import ContinuousAlgo
+from ..families import ActorCriticAlgo
 from ..hyperparameters import algorithm, hp
 from ..impl import ActorCriticImpl, Batch, Metrics, soft_sync, target_copy
-from ..models.encoders import EncoderFactory, create_encoder
-from ..models.optimizers import AdamFactory, OptimizerFactory
+from ..models.encoders import create_encoder
 from ..models.policies import DeterministicPolicy
-from ..models.q_functions import QFunctionFactory
 
 
 class TD3Impl(ActorCriticImpl):
@@ -55,7 +53,7 @@ class TD3Impl(ActorCriticImpl):
 
 
 @algorithm
-class TD3(ContinuousAlgo):
+class TD3(ActorCriticAlgo):
     r"""Twin delayed deep deterministic policy gradient.
 
     .. math::
@@ -68,15 +66,6 @@ class TD3(ContinuousAlgo):
     TD3(tau=0.01)
     """
 
-    actor_learning_rate: float = hp(3e-4, "learning rate of the policy", low=0)
-    critic_learning_rate: float = hp(3e-4, "learning rate of the critics", low=0)
-    actor_optim_factory: str | OptimizerFactory = hp(AdamFactory(), "optimizer of the policy", fixed=True)
-    critic_optim_factory: str | OptimizerFactory = hp(AdamFactory(), "optimizer of the critics", fixed=True)
-    actor_encoder_factory: str | EncoderFactory = hp("default", "body of the policy", fixed=True)
-    critic_encoder_factory: str | EncoderFactory = hp("default", "body of each critic", fixed=True)
-    q_func_factory: str | QFunctionFactory = hp("mean", "kind of Q function", fixed=True)
-    n_critics: int = hp(2, "number of critics", low=1, fixed=True)
-    tau: float = hp(0.005, "share of the networks copied into their slow copies", low=0, high=1)
     target_smoothing_sigma: float = hp(0.2, "standard deviation of the noise on the target action", low=0)
     target_smoothing_clip: float = hp(0.5, "largest such noise, c in algorithm 1", low=0)
     update_actor_interval: int = hp(2, "critic updates per actor update, d in algorithm 1", low=1)
