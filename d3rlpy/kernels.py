@@ -23,7 +23,7 @@ from torch import Tensor
 BACKENDS = ("auto", "plain", "onednn")
 _PROBE_SIZE = 256
 _LEAST_ROWS = 64  # below, packing its operands costs oneDNN more than it gains,
-_LARGE = 20_000_000  # unless a forward product has this many multiplications
+_LARGE = 20_000_000  # unless a product has this many multiplications
 _LEAST_GAIN = 1.15  # oneDNN must be this many times as fast
 _backend: str | None = None  # "plain" or "onednn" once it is decided
 
@@ -60,7 +60,7 @@ def settle_allocator() -> None:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """``relu(x W^T + b)`` or without relu, ``(B, out)``; no gradient passes through oneDNN's product."""
-    if _large(x, weight, 2_000_000) or (x.shape[0] * weight.numel() >= _LARGE and _onednn(x)):
+    if _large(x, weight, 2_000_000):
         return _pointwise(x, weight, bias, "relu" if relu else "none", [], "")
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y
@@ -78,14 +78,15 @@ def weight_grad(dz: Tensor, x: Tensor) -> Tensor:
     n_out, n_in = dz.shape[1], x.shape[1]
     if n_in < 64 <= n_out:
         return x.t().mm(dz).t().contiguous()  # MKL is three times as fast with the narrow side first
-    if n_out >= 64 and dz.shape[0] >= _LEAST_ROWS and dz.shape[0] * n_out * n_in >= 2_000_000 and _onednn(dz):
+    least = 2_000_000 if dz.shape[0] >= _LEAST_ROWS else _LARGE
+    if n_out >= 64 and dz.shape[0] * n_out * n_in >= least and _onednn(dz):
         return _pointwise(dz.t(), x.t(), None, "none", [], "")
     return dz.t().mm(x)
 
 
 def _large(x: Tensor, weight: Tensor, least: int) -> bool:
     """Whether a product is large enough for oneDNN, and may go there."""
-    return x.shape[0] >= _LEAST_ROWS and x.shape[0] * weight.numel() >= least and _onednn(x)
+    return x.shape[0] * weight.numel() >= (least if x.shape[0] >= _LEAST_ROWS else _LARGE) and _onednn(x)
 
 
 def _onednn(x: Tensor) -> bool:

@@ -79,7 +79,10 @@ def conv_layer(
     modules: list[nn.Module] = [nn.Conv2d(in_channels, out_shape[0], kernel, stride)]
     if options.use_layer_norm:
         modules.append(nn.LayerNorm(out_shape))
-    modules.append(ACTIVATIONS[options.activation]())
+    relu_in_place = (
+        options.activation == "relu" and not options.use_layer_norm
+    )  # a convolution does not miss its output
+    modules.append(nn.ReLU(inplace=True) if relu_in_place else ACTIVATIONS[options.activation]())
     if options.use_batch_norm:
         modules.append(nn.BatchNorm2d(out_shape[0]))
     if options.dropout_rate is not None:
