@@ -5,6 +5,7 @@ Both cut full batches from an endless chain of *draws*, arrays of row numbers; t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ def bit_generator(seed: Any) -> np.random.PCG64:
         ) from error
 
 
-class _Sampler:
+class _Sampler(ABC):
     """The chain of draws and its state.
 
     Parameters
@@ -59,9 +60,9 @@ class _Sampler:
         self._generator = np.random.Generator(bit_generator(seed))
         self._next_draw()
 
+    @abstractmethod
     def _draw(self) -> np.ndarray:
         """The next row numbers, int64."""
-        raise NotImplementedError
 
     def _next_draw(self) -> None:
         self._before = self._generator.bit_generator.state

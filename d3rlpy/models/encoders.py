@@ -39,7 +39,7 @@ class EncoderFactory(Configurable, ABC):
         self, observation_shape: Shape, action_size: int, discrete_action: bool = False
     ) -> EncoderWithAction:
         """The same with an action as second input: ``(B, action_size)``, or ids ``(B,)`` if discrete."""
-        raise NotImplementedError(
+        raise TypeError(
             f"{type(self).__name__} makes no network that reads an action, and this algorithm needs one: "
             "define create_with_action(observation_shape, action_size, discrete_action)"
         )

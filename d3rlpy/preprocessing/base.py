@@ -76,7 +76,7 @@ class BaseScaler(Configurable, ABC):
 
     def find_statistics(self, rows: Rows, indices: np.ndarray) -> tuple[Any, ...]:
         """Values of ``STATISTICS`` for some rows."""
-        raise NotImplementedError(f"{type(self).__name__} has statistics, but no find_statistics")
+        raise TypeError(f"{type(self).__name__} has statistics, but no find_statistics")
 
     def find_bounds(self, env: Any) -> tuple[Any, ...]:
         """Values of ``STATISTICS`` from an environment."""

@@ -286,7 +286,7 @@ def test_own_factory_serves_policies_and_discrete_critics(own_factory):
 
 
 def test_own_factory_without_actions_says_what_to_define_when_one_is_needed(own_factory):
-    with pytest.raises(NotImplementedError, match=r"OnlyCreate makes no network.*define create_with_action"):
+    with pytest.raises(TypeError, match=r"OnlyCreate makes no network.*define create_with_action"):
         create_q_functions("mean", own_factory, (3,), 2, n_critics=1)
 
 
