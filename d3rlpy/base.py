@@ -245,7 +245,8 @@ class Algo(BaseEstimator):
         array, shape = as_numbers("x", x), self.impl.observation_shape
         if array.shape[1:] != shape:
             hint = ": add a batch axis, x[None]" if array.shape == shape else ""
-            raise ValueError(f"x has the shape {array.shape}, {type(self).__name__} needs (batch, *{shape}){hint}")
+            needed = ", ".join(map(str, ("batch", *shape)))
+            raise ValueError(f"x has the shape {array.shape}, {type(self).__name__} needs ({needed}){hint}")
         if len(shape) == 3 and array.dtype != np.uint8:
             raise ValueError(f"x holds images of {array.dtype}, they must be uint8 in [0, 255]")
         if len(shape) != 3 and not np.isfinite(array).all():

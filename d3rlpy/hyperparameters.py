@@ -183,8 +183,6 @@ OLD_NAMES: dict[str, Any] = {
     "reguralizing_rate": (0, 1e-10),
     "rl_start_epoch": (0,),
     "impl": (None,),
-    "as_onnx": "the file's ending, .pt or .onnx",  # of save_policy
-    "tensorboard": "tensorboard_dir",  # of fit
 }
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -78,28 +78,23 @@ def gradient_step(optim: Optimizer, loss: Tensor) -> None:
 @torch.no_grad()
 def soft_sync(target: nn.Module, source: nn.Module, tau: float) -> None:
     """``target <- target + tau (source - target)``; buffers such as batch-norm statistics are copied."""
-    params, source_params, buffers, source_buffers = _lists_of(target, source)
+    params, source_params, has_buffers = _lists_of(target, source)
     torch._foreach_lerp_(params, source_params, tau)
-    for copy, buffer in zip(buffers, source_buffers, strict=True):
-        copy.copy_(buffer)
+    if has_buffers:  # moving a module replaces its buffers, so they are looked up each time
+        for copy, buffer in zip(target.buffers(), source.buffers(), strict=True):
+            copy.copy_(buffer)
 
 
-Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
-_lists: WeakKeyDictionary[nn.Module, Lists] = WeakKeyDictionary()
+Lists = tuple[list[Tensor], list[Tensor], bool]
+_lists: WeakKeyDictionary[nn.Module, tuple[ref[nn.Module], Lists]] = WeakKeyDictionary()
 
 
 def _lists_of(target: nn.Module, source: nn.Module) -> Lists:
-    """Parameters and buffers of both; walking through modules costs as much as the update itself."""
-    if target not in _lists:
-        params: list[list[Tensor]] = [list(module.parameters()) for module in (target, source)]
-        _lists[target] = (params[0], params[1], list(_buffers(target)), list(_buffers(source)))
-    return _lists[target]
-
-
-def _buffers(module: nn.Module) -> Iterator[Tensor]:
-    """Buffers that are part of the state; constants aren't."""
-    persistent = module.state_dict(keep_vars=True)
-    return (persistent[name] for name, _ in module.named_buffers() if name in persistent)
+    """Parameters of both, and whether there are buffers; walking through modules costs as much as the update itself."""
+    if target not in _lists or _lists[target][0]() is not source:
+        lists: tuple[Any, Any, bool] = (list(target.parameters()), list(source.parameters()), next(target.buffers(), None) is not None)
+        _lists[target] = (ref(source), lists)
+    return _lists[target][1]
 
 
 def hard_sync(target: nn.Module, source: nn.Module) -> None:

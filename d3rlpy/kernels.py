@@ -4,7 +4,8 @@ Stock torch sends float32 products on the CPU to MKL, which on some processors r
 library inside the same torch. Both compute in full float32 precision. oneDNN is reached through an operator that torch
 does not document, so one probe per process decides: the operator must exist, agree with ``addmm``, and win clearly at a
 typical size. On other devices and types, while a graph is traced, and where the probe says no, everything here is an
-ordinary torch expression. Small products stay with torch in any case: the rules below were measured.
+ordinary torch expression. Small products stay with torch in any case, and those of few rows unless they are
+very large: the rules below were measured.
 
 ``D3RLPY_BACKEND=plain`` in the environment, or ``use_backend("plain")``, fixes torch's own kernels, for runs that
 have to give the same bits on different machines.

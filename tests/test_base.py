@@ -43,9 +43,9 @@ class TestActing:
         [
             (
                 np.zeros(3),
-                r"x has the shape \(3,\), DQN needs \(batch, \*\(3,\)\): add a batch axis, x\[None\]",
+                r"x has the shape \(3,\), DQN needs \(batch, 3\): add a batch axis, x\[None\]",
             ),
-            (np.zeros((2, 4)), r"x has the shape \(2, 4\), DQN needs \(batch, \*\(3,\)\)$"),
+            (np.zeros((2, 4)), r"x has the shape \(2, 4\), DQN needs \(batch, 3\)$"),
             (np.zeros((1, 2, 3)), r"x has the shape \(1, 2, 3\)"),
         ],
     )

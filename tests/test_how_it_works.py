@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -38,3 +40,15 @@ def test_the_calls_of_how_it_works_equal_one_step_of_fit():
 
     expected = fitted.impl.state_dict()
     assert {k: torch.equal(v, expected[k]) for k, v in impl.state_dict().items()} == dict.fromkeys(expected, True)
+
+
+def test_the_block_of_the_page_equals_one_step_of_fit():
+    page = (Path(__file__).parent.parent / "docs" / "how_it_works.md").read_text()
+    namespace = {}
+    exec(page.split("```python\n")[1].split("```")[0], namespace)
+    fitted = TD3PlusBC(batch_size=4, update_actor_interval=1, random_state=0)
+    fitted.fit(namespace["dataset"], n_steps=1, save_metrics=False, verbose=False, show_progress=False)
+    expected = fitted.impl.state_dict()
+    got = namespace["algo"].impl.state_dict()
+    assert {k: torch.equal(v, expected[k]) for k, v in got.items()} == dict.fromkeys(expected, True)
+    assert set(namespace["metrics"]) == {"critic_loss", "actor_loss"}

@@ -2,7 +2,7 @@
 
 Paper: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", arXiv:1812.05905v2, algorithm 1; the
 squashed Gaussian is that of arXiv:1801.01290v2, appendix C.
-Nothing is known to differ from the paper; the actions of the actor's step serve the temperature's step as well.
+The critics' error has no factor 1/2; the actions of the actor's step serve the temperature's step as well.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class SACImpl(ActorCriticImpl):
         loss = self.policy_loss(batch.observations, action, log_prob)
         gradient_step(self.actor_optim, loss)
         metrics = {"actor_loss": loss.detach()}
-        return metrics | self.update_temp(log_prob.detach()) if self.hp.temp_learning_rate > 0 else metrics
+        if self.hp.temp_learning_rate > 0:
+            metrics |= self.update_temp(log_prob.detach())
+        return metrics
 
     def actor_loss(self, batch: Batch) -> Tensor:
         return self.policy_loss(batch.observations, *self.policy.sample(batch.observations))
