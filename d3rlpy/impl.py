@@ -92,7 +92,11 @@ _lists: WeakKeyDictionary[nn.Module, tuple[ref[nn.Module], Lists]] = WeakKeyDict
 def _lists_of(target: nn.Module, source: nn.Module) -> Lists:
     """Parameters of both, and whether there are buffers; walking through modules costs as much as the update itself."""
     if target not in _lists or _lists[target][0]() is not source:
-        lists: tuple[Any, Any, bool] = (list(target.parameters()), list(source.parameters()), next(target.buffers(), None) is not None)
+        lists: tuple[Any, Any, bool] = (
+            list(target.parameters()),
+            list(source.parameters()),
+            next(target.buffers(), None) is not None,
+        )
         _lists[target] = (ref(source), lists)
     return _lists[target][1]
 
