@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .kernels import settle_allocator
 from .models.optimizers import OPTIMIZERS, Optimizer
-from .models.q_functions import QEnsemble, create_q_functions
+from .models.q_functions import QEnsemble, create_q_functions, pick_action
 from .preprocessing import Scalers
 
 if TYPE_CHECKING:
@@ -200,12 +200,30 @@ class AlgorithmImpl(nn.Module, ABC):
         return self
 
 
-class ActorCriticImpl(AlgorithmImpl):
+class ValueImpl(AlgorithmImpl):
+    """An ensemble of Q functions and its slow copy, trained by temporal differences."""
+
+    q_funcs: QEnsemble
+    targ_q_funcs: QEnsemble
+
+    @abstractmethod
+    def target(self, batch: Batch) -> Tensor:
+        """Value of what follows, ``(batch, 1)`` or ``(batch, quantiles)``."""
+
+    def td_target(self, batch: Batch) -> Tensor:
+        """``r + gamma^n (1 - d) target``."""
+        with torch.no_grad():
+            return batch.rewards + batch.discounts * self.target(batch)
+
+    def td_loss(self, batch: Batch) -> Tensor:
+        """Error of ``Q(s, a)`` against ``r + gamma^n (1 - d) target``, summed over critics."""
+        return self.q_funcs.td_loss(self.td_target(batch), batch.observations, batch.actions)
+
+
+class ActorCriticImpl(ValueImpl):
     """A policy, an ensemble of critics Q(s, a), and slow copies of both where the algorithm has them."""
 
     policy: nn.Module
-    q_funcs: QEnsemble
-    targ_q_funcs: QEnsemble
     actor_optim: Optimizer
     critic_optim: Optimizer
 
@@ -217,18 +235,11 @@ class ActorCriticImpl(AlgorithmImpl):
         self.critic_optim = self.optimizer("critic", [self.q_funcs])
 
     @abstractmethod
-    def target(self, batch: Batch) -> Tensor:
-        """Value of what follows, ``(batch, 1)`` or ``(batch, quantiles)``."""
-
-    @abstractmethod
     def actor_loss(self, batch: Batch) -> Tensor:
         """What the policy minimises."""
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        """Temporal-difference error against ``r + gamma^n (1 - d) target``, summed over critics."""
-        with torch.no_grad():
-            target = batch.rewards + batch.discounts * self.target(batch)
-        return self.q_funcs.td_loss(target, batch.observations, batch.actions)
+        return self.td_loss(batch)
 
     def update_critic(self, batch: Batch) -> Metrics:
         loss = self.critic_loss(batch)
@@ -251,7 +262,7 @@ class ActorCriticImpl(AlgorithmImpl):
         return self.q_funcs(observations, actions).squeeze(2)
 
 
-class QLearningImpl(AlgorithmImpl):
+class QLearningImpl(ValueImpl):
     """An ensemble of Q(s, .) over discrete actions, and its slow copy. The policy is the greedy one."""
 
     policy_modules = ("q_funcs", "targ_q_funcs")
@@ -264,18 +275,8 @@ class QLearningImpl(AlgorithmImpl):
         self.targ_q_funcs = target_copy(self.q_funcs)
         self.optim = self.optimizer("", [self.q_funcs])
 
-    @abstractmethod
-    def target(self, batch: Batch) -> Tensor:
-        """Value of what follows, ``(batch, 1)`` or ``(batch, quantiles)``."""
-
-    def td_target(self, batch: Batch) -> Tensor:
-        """``r + gamma^n (1 - d) target``."""
-        with torch.no_grad():
-            return batch.rewards + batch.discounts * self.target(batch)
-
     def loss(self, batch: Batch) -> Tensor:
-        """Temporal-difference error, summed over critics."""
-        return self.q_funcs.td_loss(self.td_target(batch), batch.observations, batch.actions)
+        return self.td_loss(batch)
 
     def update(self, batch: Batch) -> Metrics:
         loss = self.loss(batch)
@@ -290,4 +291,4 @@ class QLearningImpl(AlgorithmImpl):
     def value(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Expected value of each critic, ``(critics, batch)``."""
         values = self.q_funcs(observations)  # (critics, batch, actions)
-        return values.gather(2, actions.long().expand(values.shape[0], -1)[..., None]).squeeze(2)
+        return pick_action(values[..., None], actions).squeeze(2)

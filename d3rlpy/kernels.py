@@ -62,7 +62,7 @@ def settle_allocator() -> None:
 def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """``relu(x W^T + b)`` or without relu, ``(B, out)``; no gradient passes through oneDNN's product."""
     if _large(x, weight, 2_000_000):
-        return _pointwise(x, weight, bias, "relu" if relu else "none", [], "")
+        return _pointwise(x, weight, bias, "relu" if relu else "none")
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y
 
@@ -70,7 +70,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
 def input_grad(dz: Tensor, weight: Tensor) -> Tensor:
     """Gradient ``dz W`` of the input, ``(B, in)``."""
     if _large(dz, weight, 150_000 if weight.shape[0] >= 64 else 1_000_000):
-        return _pointwise(dz, weight.t(), None, "none", [], "")
+        return _pointwise(dz, weight.t(), None, "none")
     return dz.mm(weight)
 
 
@@ -81,7 +81,7 @@ def weight_grad(dz: Tensor, x: Tensor) -> Tensor:
         return x.t().mm(dz).t().contiguous()  # MKL is three times as fast with the narrow side first
     least = 2_000_000 if dz.shape[0] >= _LEAST_ROWS else _LARGE
     if n_out >= 64 and dz.shape[0] * n_out * n_in >= least and _onednn(dz):
-        return _pointwise(dz.t(), x.t(), None, "none", [], "")
+        return _pointwise(dz.t(), x.t(), None, "none")
     return dz.t().mm(x)
 
 
@@ -94,8 +94,8 @@ def _onednn(x: Tensor) -> bool:
     return (_backend or backend()) == "onednn" and x.dtype is torch.float32 and x.device.type == "cpu"
 
 
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, post: str, scalars: list[float], how: str) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, post, scalars, how)
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, post: str) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, post, [], "")
 
 
 def _probe() -> str:
@@ -109,7 +109,7 @@ def _probe() -> str:
         for _ in range(7):
             start = perf_counter()
             if post:
-                _pointwise(x, weight, bias, post, [], "")
+                _pointwise(x, weight, bias, post)
             else:
                 F.linear(x, weight, bias).relu_()
             times.append(perf_counter() - start)
@@ -130,9 +130,9 @@ def _agrees() -> bool:
     try:
         with torch.no_grad():
             pairs = [
-                (_pointwise(x, weight, bias, "relu", [], ""), F.linear(x, weight, bias).relu_()),
-                (_pointwise(x, weight.t(), None, "none", [], ""), x.mm(weight)),
-                (_pointwise(x.t(), weight.t(), None, "none", [], ""), x.t().mm(weight)),
+                (_pointwise(x, weight, bias, "relu"), F.linear(x, weight, bias).relu_()),
+                (_pointwise(x, weight.t(), None, "none"), x.mm(weight)),
+                (_pointwise(x.t(), weight.t(), None, "none"), x.t().mm(weight)),
             ]
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
