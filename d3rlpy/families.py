@@ -41,8 +41,8 @@ class ContinuousAlgo(ValueAlgo):
 
 
 @hyperparameters
-class ActorCriticAlgo(ContinuousAlgo):
-    """Base class of algorithms with a policy, critics, and slow copies."""
+class ActorCritic(ValueAlgo):
+    """What algorithms with a policy and critics have in common, whatever their actions."""
 
     actor_learning_rate: float = hp(3e-4, "learning rate of the policy", low=0)
     critic_learning_rate: float = hp(3e-4, "learning rate of the critics", low=0)
@@ -52,4 +52,15 @@ class ActorCriticAlgo(ContinuousAlgo):
     critic_encoder_factory: str | EncoderFactory = hp("default", "body of each critic", fixed=True)
     q_func_factory: str | QFunctionFactory = hp("mean", "kind of Q function", fixed=True)
     n_critics: int = hp(2, "number of critics", low=1, fixed=True)
+
+
+@hyperparameters
+class ActorCriticAlgo(ContinuousAlgo, ActorCritic):
+    """Base class of algorithms for continuous actions with a policy, critics, and slow copies."""
+
     tau: float = hp(0.005, "share of the online networks copied into their slow copies", low=0, high=1)
+
+
+@hyperparameters
+class DiscreteActorCriticAlgo(DiscreteAlgo, ActorCritic):
+    """Base class of algorithms for discrete actions with a policy and critics."""

@@ -1,8 +1,8 @@
 """The torch half of an algorithm: networks, optimizers, losses and one ``update``.
 
-An algorithm derives from ``ActorCriticImpl`` (continuous actions) or ``QLearningImpl`` (discrete actions), or,
-if it has no Q function, from ``AlgorithmImpl``, and adds what its paper adds. Nothing here reads a file, a numpy
-array or the value of a tensor, and nothing waits for the device.
+An algorithm derives from ``ActorCriticImpl`` (a policy and critics) or ``QLearningImpl`` (discrete actions, the greedy
+policy), or, if it has no Q function, from ``AlgorithmImpl``, and adds what its paper adds. Nothing here reads a file, a
+numpy array or the value of a tensor, and nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -219,9 +219,16 @@ class ValueImpl(AlgorithmImpl):
         """Error of ``Q(s, a)`` against ``r + gamma^n (1 - d) target``, summed over critics."""
         return self.q_funcs.td_loss(self.td_target(batch), batch.observations, batch.actions)
 
+    def value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Expected value of each critic, ``(critics, batch)``."""
+        if not self.q_funcs.discrete:
+            return self.q_funcs(observations, actions).squeeze(2)
+        values = self.q_funcs(observations)  # (critics, batch, actions)
+        return pick_action(values[..., None], actions).squeeze(2)
+
 
 class ActorCriticImpl(ValueImpl):
-    """A policy, an ensemble of critics Q(s, a), and slow copies of both where the algorithm has them."""
+    """A policy, an ensemble of critics, and slow copies of both where the algorithm has them."""
 
     policy: nn.Module
     actor_optim: Optimizer
@@ -230,7 +237,10 @@ class ActorCriticImpl(ValueImpl):
     def build_critics(self) -> None:
         """Critics, their slow copies and their optimizer."""
         hp, shape, n_act = self.hp, self.observation_shape, self.action_size
-        self.q_funcs = create_q_functions(hp.q_func_factory, hp.critic_encoder_factory, shape, n_act, hp.n_critics)
+        discrete = hp.action_space == "discrete"
+        self.q_funcs = create_q_functions(
+            hp.q_func_factory, hp.critic_encoder_factory, shape, n_act, hp.n_critics, discrete
+        )
         self.targ_q_funcs = target_copy(self.q_funcs)
         self.critic_optim = self.optimizer("critic", [self.q_funcs])
 
@@ -256,10 +266,6 @@ class ActorCriticImpl(ValueImpl):
 
     def best_action(self, observations: Tensor) -> Tensor:
         return self.policy(observations)
-
-    def value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Expected value of each critic, ``(critics, batch)``."""
-        return self.q_funcs(observations, actions).squeeze(2)
 
 
 class QLearningImpl(ValueImpl):
@@ -287,8 +293,3 @@ class QLearningImpl(ValueImpl):
 
     def best_action(self, observations: Tensor) -> Tensor:
         return self.q_funcs.best_action(observations)
-
-    def value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Expected value of each critic, ``(critics, batch)``."""
-        values = self.q_funcs(observations)  # (critics, batch, actions)
-        return pick_action(values[..., None], actions).squeeze(2)

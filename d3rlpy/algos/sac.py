@@ -7,28 +7,15 @@ The critics' error has no factor 1/2; the actions of the actor's step serve the 
 
 from __future__ import annotations
 
-import math
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..families import ActorCriticAlgo
 from ..hyperparameters import algorithm, hp
 from ..impl import ActorCriticImpl, Batch, Metrics, gradient_step
 from ..models.encoders import create_encoder
 from ..models.optimizers import AdamFactory, OptimizerFactory
+from ..models.parameters import PositiveParameter
 from ..models.policies import SquashedNormalPolicy
-
-
-class Temperature(nn.Module):
-    """One positive number, learned through its logarithm."""
-
-    def __init__(self, initial: float):
-        super().__init__()
-        self.log = nn.Parameter(torch.tensor(math.log(initial)))
-
-    def forward(self) -> Tensor:
-        return self.log.exp()
 
 
 class SACImpl(ActorCriticImpl):
@@ -36,14 +23,14 @@ class SACImpl(ActorCriticImpl):
 
     hp: SAC
     policy: SquashedNormalPolicy
-    temp: Temperature
+    temp: PositiveParameter
 
     def build(self) -> None:
         self.build_critics()
         encoder = create_encoder(self.hp.actor_encoder_factory, self.observation_shape)
         self.policy = SquashedNormalPolicy(encoder, self.action_size)
         self.actor_optim = self.optimizer("actor", [self.policy])
-        self.temp = Temperature(self.hp.initial_temperature)
+        self.temp = PositiveParameter(self.hp.initial_temperature)
         self.temp_optim = self.optimizer("temp", [self.temp])
 
     def update(self, batch: Batch) -> Metrics:

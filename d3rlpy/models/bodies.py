@@ -30,6 +30,8 @@ class EncoderWithAction(nn.Module, ABC):
     """Turns observations and actions, ``(B, A)`` or ids ``(B,)``, into features ``(B, feature_size)``."""
 
     feature_size: int
+    takes_many = False
+    """Whether actions may be ``(B, n, A)``, n for each observation, with features ``(B n, feature_size)``."""
 
     @abstractmethod
     def forward(self, x: Tensor, action: Tensor) -> Tensor: ...
@@ -38,6 +40,18 @@ class EncoderWithAction(nn.Module, ABC):
 def as_vector(action: Tensor, action_size: int, discrete: bool, dtype: torch.dtype) -> Tensor:
     """The action as network input ``(B, action_size)``; ids ``(B,)`` become one-hot vectors."""
     return F.one_hot(action.long(), action_size).to(dtype) if discrete else action
+
+
+def repeat_rows(x: Tensor, n: int) -> Tensor:
+    """Each row n times, one after the other: ``(B, ...)`` to ``(B n, ...)``."""
+    return x[:, None].expand(-1, n, *x.shape[1:]).flatten(0, 1)
+
+
+def side_by_side(x: Tensor, action: Tensor) -> Tensor:
+    """Rows of ``x`` ``(B, F)`` with their actions ``(B, A)``, or with each of n actions ``(B, n, A)`` of theirs."""
+    if action.dim() == 3:
+        x, action = repeat_rows(x, action.shape[1]), action.flatten(0, 1)
+    return torch.cat([x, action], dim=1)
 
 
 class VectorEncoder(Encoder):
@@ -64,6 +78,8 @@ class VectorEncoder(Encoder):
 class VectorEncoderWithAction(EncoderWithAction):
     """``VectorEncoder`` of the observation and the action side by side."""
 
+    takes_many = True
+
     def __init__(
         self,
         observation_size: int,
@@ -80,7 +96,7 @@ class VectorEncoderWithAction(EncoderWithAction):
 
     def forward(self, x: Tensor, action: Tensor) -> Tensor:
         action = as_vector(action, self.action_size, self.discrete_action, x.dtype)
-        return self.body(torch.cat([x, action], dim=1))
+        return self.body(side_by_side(x, action))
 
 
 class PixelEncoder(Encoder):
@@ -105,6 +121,8 @@ class PixelEncoder(Encoder):
 class PixelEncoderWithAction(EncoderWithAction):
     """Convolutions of the image; the fully connected layer reads the action too."""
 
+    takes_many = True
+
     def __init__(
         self,
         observation_shape: tuple[int, ...],
@@ -123,7 +141,7 @@ class PixelEncoderWithAction(EncoderWithAction):
     def forward(self, x: Tensor, action: Tensor) -> Tensor:
         h = self.convolutions(x)
         action = as_vector(action, self.action_size, self.discrete_action, h.dtype)
-        return self.layer(torch.cat([h, action], dim=1))
+        return self.layer(side_by_side(h, action))
 
 
 class Network(nn.Module):
@@ -143,10 +161,17 @@ class Network(nn.Module):
         self.weights = None if layers is None else weights_of(layers)
 
     def outputs(self, x: Tensor, action: Tensor | None = None) -> Tensor:
-        """Outputs of the head, ``(B, n_outputs)``."""
+        """Outputs of the head, ``(B, n_outputs)``, or ``(B n, n_outputs)`` for n actions ``(B, n, A)`` of each row."""
         if self.weights is not None:
-            return mlp(x if action is None else torch.cat([x, action], dim=1), 1, self.weights)[0]
-        return self.head(self.encoder(x) if action is None else self.encoder(x, action))
+            return mlp(x if action is None else side_by_side(x, action), 1, self.weights)[0]
+        return self.head(self.encoder(x) if action is None else encode_pairs(self.encoder, x, action))
+
+
+def encode_pairs(encoder: nn.Module, x: Tensor, action: Tensor) -> Tensor:
+    """Features of observations with their actions ``(B, A)``, ``(B,)`` or ``(B, n, A)``, of any encoder."""
+    if action.dim() == 3 and not getattr(encoder, "takes_many", False):
+        x, action = repeat_rows(x, action.shape[1]), action.flatten(0, 1)
+    return encoder(x, action)
 
 
 def plain_layers(encoder: nn.Module, head: Linear) -> list[Linear] | None:

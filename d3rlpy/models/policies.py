@@ -23,6 +23,15 @@ class DeterministicPolicy(Network):
         return torch.tanh(self.outputs(x))
 
 
+class ResidualPolicy(Network):
+    """``a + scale tanh(head(encoder(x, a)))``, clamped to [-1, 1] (Fujimoto et al. 2019, BCQ, section 4.2)."""
+
+    def forward(self, x: Tensor, action: Tensor, scale: float) -> Tensor:
+        """Perturbed actions ``(B, A)``, or ``(B n, A)`` for actions ``(B, n, A)``."""
+        perturbation = scale * torch.tanh(self.outputs(x, action))
+        return (action.reshape_as(perturbation) + perturbation).clamp(-1.0, 1.0)
+
+
 class GaussianPolicy(Network, ABC):
     """Base of the policies with a normal distribution of independent components.
 

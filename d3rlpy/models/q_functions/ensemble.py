@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..bodies import repeat_rows, side_by_side
 from ..encoders import EncoderFactory, create_encoder, create_encoder_with_action
 from ..mlp import mlp
 from .base import (
@@ -135,12 +136,17 @@ class QEnsemble(nn.Module):
         return iter(cast(Iterable[QFunction], self.critics))
 
     def evaluate(self, x: Tensor, action: Tensor | None = None) -> QValues:
-        """Values of observations, and of continuous actions, for several uses."""
+        """Values of observations, and of continuous actions, for several uses.
+
+        Actions are ``(B, A)``, or n for each observation, ``(B, n, A)``: then there are ``B n`` rows of values.
+        """
         if not self.linear:
+            if action is not None and action.dim() == 3:
+                x, action = repeat_rows(x, action.shape[1]), action.flatten(0, 1)
             return QValues(list(self), x, action)
         critics = cast(Sequence[LinearQFunction], self.critics)
         if self.plain_weights is not None:
-            outputs = mlp(x if action is None else torch.cat([x, action], dim=1), len(self), self.flat_weights)
+            outputs = mlp(x if action is None else side_by_side(x, action), len(self), self.flat_weights)
         else:
             outputs = torch.stack([critic.outputs(x, action) for critic in critics])
         return LinearQValues(outputs, critics[0].readout, self.discrete)
@@ -186,12 +192,27 @@ class QEnsemble(nn.Module):
         if self.plain_weights is not None:
             weights = self.flat_weights if critic is None else self.plain_weights[critic]
             n_members = len(self) if critic is None else 1
-            outputs = mlp(torch.cat([x, action], dim=1), n_members, weights, frozen=True)
+            outputs = mlp(side_by_side(x, action), n_members, weights, frozen=True)
             values = cast(LinearQFunction, self.critics[0]).readout.expected(outputs)
             return values if critic is None else values[0]
         module = self if critic is None else self.critics[critic]
         with frozen(module):
             return module(x, action)
+
+    def expected_of_many(self, x: Tensor, actions: Tensor) -> Tensor:
+        """Expected values ``(K, B, n)`` of n actions ``(B, n, A)`` for each observation."""
+        return self(x, actions).squeeze(2).unflatten(1, (-1, actions.shape[1]))
+
+    def best_of(self, x: Tensor, actions: Tensor, reduction: str = "mix", lam: float = 0.75) -> tuple[Tensor, Tensor]:
+        """``target`` of the best of n actions ``(B, n, A)``, ``(B, 1)`` or ``(B, N)``, and its index ``(B,)``.
+
+        The best action has the greatest reduced expected value (Fujimoto et al. 2019, BCQ, eq. 13).
+        """
+        values, n = self.evaluate(x, actions), actions.shape[1]
+        expected = reduce_values(values.expected().squeeze(2), reduction, lam).unflatten(0, (-1, n))  # (B, n)
+        best = expected.argmax(dim=1)
+        reduced = reduce_distributions(values.distributions(actions.flatten(0, 1)), reduction, lam)
+        return pick_action(reduced.unflatten(0, (-1, n)), best), best
 
 
 @contextmanager
