@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar, Self
 
@@ -91,6 +92,17 @@ class BaseScaler(Configurable, ABC):
                 setattr(self, name, value)
 
 
+Constants = tuple[Tensor, Tensor, Tensor]
+
+
+def _scale(x: Tensor, center: Tensor, divisor: Tensor, _: Tensor) -> Tensor:
+    return (x - center) / divisor
+
+
+def _unscale(x: Tensor, center: Tensor, _: Tensor, width: Tensor) -> Tensor:
+    return x * width + center
+
+
 class AffineScaler(BaseScaler):
     """``(x - center) / width`` at each entry; width 0 means that all maps to 0, and back to ``center``.
 
@@ -102,14 +114,15 @@ class AffineScaler(BaseScaler):
         """Arrays of the shape of one observation or action, or numbers; called on a fitted scaler."""
 
     def transform(self, x: Tensor) -> Tensor:
-        center, divisor, _ = self._constants(x)
-        return (x - center) / divisor
+        return self._apply(x, _scale, self._constants(x))
 
     def reverse_transform(self, x: Tensor) -> Tensor:
-        center, _, width = self._constants(x)
-        return x * width + center
+        return self._apply(x, _unscale, self._constants(x))
 
-    def _constants(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _apply(self, x: Tensor, function: Callable[..., Tensor], constants: Constants) -> Tensor:
+        return function(x, *constants)
+
+    def _constants(self, x: Tensor) -> Constants:
         """Center, width with infinity in place of 0, and width."""
         check_tensor(self, x)
         cache = self.__dict__.setdefault("_cache", {})

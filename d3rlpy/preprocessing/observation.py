@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..dataset import Rows
 from ..registry import Registry
-from .base import AffineScaler, FromData, Scaler, check_tensor, not_negative, numbers, ordered, space_bounds
+from .base import AffineScaler, Constants, FromData, Scaler, check_tensor, not_negative, numbers, ordered, space_bounds
 from .statistics import mean_std, minimum_maximum
 
 SCALERS: Registry[Scaler] = Registry("scaler", Scaler)  # type: ignore[type-abstract]
@@ -52,17 +53,10 @@ class PixelScaler(Scaler):
 class ObservationAffineScaler(Scaler, AffineScaler):
     """An affine scaler whose statistics, if they are those of an image, repeat for each stacked frame."""
 
-    def transform(self, x: Tensor) -> Tensor:
-        return self._each_frame(x, super().transform)
-
-    def reverse_transform(self, x: Tensor) -> Tensor:
-        return self._each_frame(x, super().reverse_transform)
-
-    def _each_frame(self, x: Tensor, function: Any) -> Tensor:
-        center = self._constants(x)[0]
-        if center.dim() != 3:
-            return function(x)
-        return function(x.unflatten(1, (-1, center.shape[0]))).flatten(1, 2)
+    def _apply(self, x: Tensor, function: Callable[..., Tensor], constants: Constants) -> Tensor:
+        if constants[0].dim() != 3:
+            return function(x, *constants)
+        return function(x.unflatten(1, (-1, constants[0].shape[0])), *constants).flatten(1, 2)
 
 
 @SCALERS.register
