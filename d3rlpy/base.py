@@ -35,7 +35,7 @@ from .hyperparameters import (
     hyperparameters,
     warn_old_name,
 )
-from .impl import AlgorithmImpl, Batch, training_mode
+from .impl import AlgorithmImpl, training_mode
 from .logger import Meter
 from .preprocessing import Scaler, Scalers
 from .randomness import RandomStream, new_seed
@@ -48,7 +48,13 @@ from .training.loop import Data
 
 def _has_values(algo: Algo) -> bool:
     if not hasattr(type(algo).Impl, "value"):
-        raise AttributeError(f"{type(algo).__name__} learns no values, so it has no predict_value")
+        raise AttributeError(f"{type(algo).__name__} has no action values, so it has no predict_value")
+    return True
+
+
+def _has_greedy_actions(algo: Algo) -> bool:
+    if not algo.learns:
+        raise AttributeError(f"{type(algo).__name__} acts at random, so it has no save_policy: a file is deterministic")
     return True
 
 
@@ -79,6 +85,7 @@ class Algo(BaseEstimator):
 
     Impl: ClassVar[type[AlgorithmImpl]]
     action_space: ClassVar[str]
+    learns: ClassVar[bool] = True  # whether training changes how it acts; False for random policies
     impl: Any = field(default=None, init=False)
     stream_: RandomStream = field(init=False)
     fitted_scalers_: Scalers = field(init=False)
@@ -195,7 +202,7 @@ class Algo(BaseEstimator):
             batch = batch.with_rewards(reward_scaler.transform_numpy)
         meter = Meter()
         with training_mode(impl), self.stream_:
-            meter.add(impl.step(Batch.of(batch, self.fitted_scalers_, impl.device)))
+            meter.add(impl.step(impl.batch_type.of(batch, self.fitted_scalers_, impl.device)))
         return meter.means()
 
     def profile(self, dataset: Data, seconds: float = 3.0) -> Profile:
@@ -316,6 +323,7 @@ class Algo(BaseEstimator):
         """Read what ``save_model`` wrote, also into an object that is not built; nothing in the file is executed."""
         restore_model(self, read_model(fname), str(fname))
 
+    @available_if(_has_greedy_actions)
     def save_policy(self, fname: str | os.PathLike[str], as_onnx: bool | None = None) -> None:
         """Write the greedy policy as TorchScript (``.pt``) or ONNX (``.onnx``), scalers inside.
 
@@ -338,20 +346,27 @@ class Algo(BaseEstimator):
     def _copy_from(self, algo: Algo, what: str, method: str) -> None:
         mine, theirs = self._built(method), algo._built(method)
         names, their_names = getattr(mine, f"{what}_modules"), getattr(theirs, f"{what}_modules")
-        source, goal = getattr(theirs, their_names[0], None), getattr(mine, names[0], None)
-        if source is None or goal is None:
-            owner = algo if source is None else self
-            raise ValueError(f"{type(owner).__name__} has no {names[0]}, so {method} has nothing to copy")
-        if repr(source) != repr(goal):  # the layers with their sizes and activations
-            raise ValueError(
-                f"{method}: {names[0]} of {type(self).__name__} and of {type(algo).__name__} are different networks:\n"
-                f"{goal!r}\nand {source!r}"
-            )
+        for name, their_name in [
+            (names[0], their_names[0]),
+            *((n, n) for n in dict.fromkeys(names[2:] + their_names[2:])),
+        ]:
+            source, goal = getattr(theirs, their_name, None), getattr(mine, name, None)
+            if source is None or goal is None:
+                owner = algo if source is None else self
+                raise ValueError(f"{type(owner).__name__} has no {name}, so {method} has nothing to copy")
+            if repr(source) != repr(goal):  # the layers with their sizes and activations
+                raise ValueError(
+                    f"{method}: {name} of {type(self).__name__} and of {type(algo).__name__} are different networks:\n"
+                    f"{goal!r}\nand {source!r}"
+                )
         if self.fitted_scalers_.to_dict() != algo.fitted_scalers_.to_dict():
             warn_caller(f"{method}: {type(algo).__name__} has other scalers, and only weights are copied")
-        goal.load_state_dict(source.state_dict())
+        source = getattr(theirs, their_names[0])
+        getattr(mine, names[0]).load_state_dict(source.state_dict())
         if hasattr(mine, names[1]):
             getattr(mine, names[1]).load_state_dict(getattr(theirs, their_names[1], source).state_dict())
+        for name in names[2:]:
+            getattr(mine, name).load_state_dict(getattr(theirs, name).state_dict())
 
 
 def _in_eval_mode(impl: AlgorithmImpl, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform
 
 from .dataset.validation import warn_caller
-from .registry import nearest
+from .registry import nearest, with_parameter
 
 ALGORITHMS: dict[str, Any] = {}
 """Every algorithm by the snake-case name of its paper."""
@@ -110,6 +110,8 @@ def check_value(owner: str, name: str, value: Any, field: dataclasses.Field[Any]
     """Raise if ``value`` has the wrong type or lies outside the declared bounds."""
     meta = field.metadata
     kind = type_name(field)
+    if value is not None and ("low" in meta or "high" in meta):
+        kind = kind.removesuffix(" | None")
     if kind in ("int", "float"):
         number = isinstance(value, (int, float)) or (hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0)
         whole = number and float(value).is_integer()
@@ -168,6 +170,23 @@ def _actor_weight_decay(cls: type, value: float, given: Mapping[str, Any]) -> di
     return _with_params(cls, "actor_optim_factory", "adam", {"weight_decay": value}, given)
 
 
+def _q_func_option(option: str) -> Callable[..., dict[str, Any]]:
+    """The rule for an option that is now one of the Q function factory; it joins a factory that is given."""
+
+    def rule(cls: type, value: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        if value is not True or "q_func_factory" not in fields_of(cls):
+            return {}
+        before = given.get("q_func_factory", fields_of(cls)["q_func_factory"].default)
+        if isinstance(before, str):
+            before = {"type": before}
+        if not isinstance(before, dict):
+            return {"q_func_factory": with_parameter(before, f"q_func_factory__{option}", value)}
+        return {"q_func_factory": {**before, "params": {**before.get("params", {}), option: value}}}
+
+    rule.joins = True  # type: ignore[attr-defined]
+    return rule
+
+
 OLD_NAMES: dict[str, Any] = {
     "q_func_type": "q_func_factory",
     "encoder_params": _encoder_params,
@@ -175,8 +194,8 @@ OLD_NAMES: dict[str, Any] = {
     "eps": _eps,
     "momentum": _momentum,
     "actor_weight_decay": _actor_weight_decay,
-    "share_encoder": (False,),
-    "bootstrap": (False,),
+    "share_encoder": _q_func_option("share_encoder"),
+    "bootstrap": _q_func_option("bootstrap"),
     "augmentation": (None, [], ()),
     "n_augmentations": (1,),
     "dynamics": (None,),
@@ -207,7 +226,7 @@ def translate(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the constructor knows them; old names are replaced, unknown ones raise ``TypeError``."""
     known = fields_of(cls)
     result = {name: as_declared(value, known[name]) for name, value in given.items() if name in known}
-    for name, value in given.items():
+    for name, value in sorted(given.items(), key=lambda item: getattr(OLD_NAMES.get(item[0]), "joins", False)):
         if name in known:
             continue
         rule = OLD_NAMES.get(name)
@@ -218,11 +237,12 @@ def translate(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
             warn_old_name(name, f"write {rule}={value!r}")
             result[rule] = value
         elif callable(rule) and (new := rule(cls, value, result)):
-            _refuse_both(cls, name, new, given)
+            if not getattr(rule, "joins", False):
+                _refuse_both(cls, name, new, given)
             warn_old_name(name, "write " + ", ".join(f"{k}={v!r}" for k, v in new.items()))
             result.update(new)
-        elif callable(rule) and value == {}:
-            warn_old_name(name, "leave it out, {} asks for nothing")
+        elif callable(rule) and (value == {} or value is False):
+            warn_old_name(name, f"leave it out, {value!r} asks for nothing")
         else:
             hint = nearest(name, list(known))
             raise TypeError(f"{cls.__name__} has no parameter {name!r}.{hint} It has {sorted(known)}")

@@ -65,6 +65,35 @@ class Batch:
         return cls(observations, actions, rewards, next_observations, discounts)
 
 
+MOST_NUMBERS = 2**23
+"""Numbers of the observations that a part of ``EpisodeBatch.steps`` holds at most."""
+
+
+@dataclass(slots=True)
+class EpisodeBatch(Batch):
+    """A mini-batch that knows how the episodes of its transitions go on.
+
+    ``steps`` are these transitions and all that follow them in their episodes, one step each, in the order of the data.
+    They come in parts, so that images fit in memory, and can be gone through once.
+    """
+
+    steps: Iterable[Batch]
+    continues: Tensor  # (steps, 1) float, 1 where the next one of the steps belongs to the same episode
+    places: Tensor  # (batch,) int64, where the transitions of the batch stand among the steps
+
+    @classmethod
+    def of(cls, mini_batch: TransitionMiniBatch, scalers: Scalers, device: torch.device) -> EpisodeBatch:
+        batch, rows = Batch.of(mini_batch, scalers, device), mini_batch.rows
+        following = rows.following(mini_batch.indices)
+        size = max(1, MOST_NUMBERS // batch.observations[0].numel())
+        parts = [following[start : start + size] for start in range(0, len(following), size)]
+        steps = (Batch.of(mini_batch.single_steps(part), scalers, device) for part in parts)
+        continues = torch.from_numpy(rows.continues(following)).to(device, torch.float32)[:, None]
+        places = torch.from_numpy(following.searchsorted(mini_batch.indices)).to(device)
+        fields = (batch.observations, batch.actions, batch.rewards, batch.next_observations, batch.discounts)
+        return cls(*fields, steps, continues, places)
+
+
 def target_copy(module: Module) -> Module:
     """A copy that no gradient and no training mode reaches; assign it to an attribute ``targ_...``."""
     return deepcopy(module).requires_grad_(False).eval()
@@ -106,6 +135,13 @@ def hard_sync(target: nn.Module, source: nn.Module) -> None:
     target.load_state_dict(source.state_dict())
 
 
+def expected_values(q_funcs: QEnsemble, observations: Tensor, actions: Tensor) -> Tensor:
+    """Expected value of each pair by each critic, ``(critics, batch)``, whatever the kind of actions."""
+    if not q_funcs.discrete:
+        return q_funcs(observations, actions).squeeze(2)
+    return pick_action(q_funcs(observations)[..., None], actions).squeeze(2)  # from (critics, batch, actions)
+
+
 @contextmanager
 def training_mode(impl: nn.Module) -> Iterator[None]:
     """Networks in training mode and gradients on, whatever surrounds the block; afterwards as before."""
@@ -130,8 +166,10 @@ class AlgorithmImpl(nn.Module, ABC):
     device : where the networks live.
     """
 
+    batch_type: type[Batch] = Batch
+    """What ``update`` takes: ``EpisodeBatch`` where it learns from the rest of episodes."""
     policy_modules: tuple[str, ...] = ("policy", "targ_policy")
-    """Attributes that ``copy_policy_from`` copies."""
+    """Attributes that ``copy_policy_from`` copies: what acts, its slow copy, and further networks it acts through."""
     q_modules: tuple[str, ...] = ("q_funcs", "targ_q_funcs")
     """Attributes that ``copy_q_function_from`` copies."""
 
@@ -191,6 +229,12 @@ class AlgorithmImpl(nn.Module, ABC):
         for optim in self.optimizers().values():
             optim.learning_rate = getattr(self.hp, optim.rate_name)
 
+    def complaints(self) -> list[str]:
+        """What networks find wrong with their settings, to be told to the user; it waits for the device."""
+        online = [child for name, child in self.named_children() if not name.startswith("targ_")]
+        found = [getattr(module, "complaint", lambda: None)() for child in online for module in child.modules()]
+        return [text for text in found if text]
+
     def train(self, mode: bool = True) -> AlgorithmImpl:
         """Training mode for the online networks; target networks stay in evaluation mode."""
         super().train(mode)
@@ -221,10 +265,7 @@ class ValueImpl(AlgorithmImpl):
 
     def value(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Expected value of each critic, ``(critics, batch)``."""
-        if not self.q_funcs.discrete:
-            return self.q_funcs(observations, actions).squeeze(2)
-        values = self.q_funcs(observations)  # (critics, batch, actions)
-        return pick_action(values[..., None], actions).squeeze(2)
+        return expected_values(self.q_funcs, observations, actions)
 
 
 class ActorCriticImpl(ValueImpl):
@@ -271,7 +312,7 @@ class ActorCriticImpl(ValueImpl):
 class QLearningImpl(ValueImpl):
     """An ensemble of Q(s, .) over discrete actions, and its slow copy. The policy is the greedy one."""
 
-    policy_modules = ("q_funcs", "targ_q_funcs")
+    policy_modules: tuple[str, ...] = ("q_funcs", "targ_q_funcs")
 
     def build(self) -> None:
         hp, shape, n_act = self.hp, self.observation_shape, self.action_size

@@ -15,6 +15,7 @@ from d3rlpy.hyperparameters import (
 )
 from d3rlpy.models.encoders import PixelEncoderFactory, VectorEncoderFactory
 from d3rlpy.models.optimizers import AdamFactory
+from d3rlpy.models.q_functions import QRQFunctionFactory
 
 
 @hyperparameters
@@ -117,6 +118,17 @@ def test_whole_floats_count_as_whole_numbers():
             {"actor_optim_factory": {"type": "adam", "params": {"weight_decay": 0.2}}},
         ),
         (DQN, {"momentum": 0.9}, {"optim_factory": {"type": "sgd", "params": {"momentum": 0.9}}}),
+        (DQN, {"share_encoder": True}, {"q_func_factory": {"type": "mean", "params": {"share_encoder": True}}}),
+        (
+            TD3,
+            {"share_encoder": True, "bootstrap": True, "q_func_type": "qr"},
+            {"q_func_factory": {"type": "qr", "params": {"share_encoder": True, "bootstrap": True}}},
+        ),
+        (
+            DQN,
+            {"q_func_factory": QRQFunctionFactory(5), "bootstrap": True, "share_encoder": False},
+            {"q_func_factory": QRQFunctionFactory(5, bootstrap=True)},
+        ),
         (DQN, {"share_encoder": False, "n_augmentations": 1, "augmentation": [], "dynamics": None}, {}),
     ],
 )
@@ -151,7 +163,9 @@ def test_an_old_name_does_not_overwrite_what_is_given_by_its_new_one(cls, params
 @pytest.mark.parametrize("name", ["share_encoder", "bootstrap"])
 def test_an_old_name_that_asks_for_something_unknown_is_not_ignored(name):
     with pytest.raises(TypeError, match=f"has no parameter '{name}'"):
-        DQN(**{name: True})
+        BC(**{name: True})  # has no Q function
+    with pytest.raises(TypeError, match=f"has no parameter '{name}'"):
+        DQN(**{name: "yes"})
 
 
 def test_defaults_are_those_of_release_1_1_1():

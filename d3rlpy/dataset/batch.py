@@ -153,14 +153,14 @@ class TransitionMiniBatch:
 
         ``transform`` takes and gives the stored rewards of some rows, ``(rows,)`` float32.
         """
-        counts = self.n_steps.astype(np.int64).reshape(-1)
-        touched = np.zeros(len(self._rows), np.bool_)
-        for step in range(int(counts.max())):
-            touched[self._indices[counts > step] + step] = True
-        rewards = np.zeros(len(self._rows), np.float32)
+        rewards, touched = np.zeros(len(self._rows), np.float32), self._rows.following(self._indices)
         rewards[touched] = transform(self._rows.rewards[touched])
-        steps = int(counts.max())  # what stopped shorter sums stops them again
+        steps = int(self.n_steps.max())  # what stopped shorter sums stops them again
         return gather(self._rows, self._indices, self.n_frames, steps, self.gamma, rewards)
+
+    def single_steps(self, indices: np.ndarray) -> TransitionMiniBatch:
+        """Other transitions of the storage, one step each, frames and rewards as in this batch, in fresh arrays."""
+        return gather(self._rows, indices, self.n_frames, 1, self.gamma, self._column)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are gathered anew."""

@@ -81,6 +81,19 @@ class Rows:
         """Whether the transition ``row`` is linked to a transition ``row + 1``."""
         return (int(self.links[row]) & MOST_STEPS) > 0
 
+    def continues(self, indices: np.ndarray) -> np.ndarray:
+        """``has_next`` of many transitions, bool."""
+        return (self.links[indices] & MOST_STEPS) > 0
+
+    def following(self, indices: np.ndarray) -> np.ndarray:
+        """Rows of these transitions and of all that are linked behind them, ascending, each once, int64."""
+        last = indices.copy()
+        while (steps := self.links[last] & MOST_STEPS).any():  # links look no further than ``MOST_STEPS``
+            last += steps
+        n = len(self) + 1
+        begun, ended = np.bincount(indices, minlength=n), np.bincount(last + 1, minlength=n)
+        return np.flatnonzero(np.cumsum(begun - ended)[:-1] > 0)
+
     def next_row(self, row: int) -> int | None:
         """The row that holds the state after ``row``, None if it is stored apart or unknown."""
         return row + 1 if (int(self.links[row]) & LINK_KIND) == 0 else None

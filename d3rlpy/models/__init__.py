@@ -23,6 +23,10 @@ from .optimizers import (
 )
 from .policies import CategoricalPolicy, DeterministicPolicy, NormalPolicy, SquashedNormalPolicy
 from .q_functions import (
+    C51QFunctionFactory,
+    Distribution,
+    FQFQFunctionFactory,
+    IQNQFunctionFactory,
     MeanQFunctionFactory,
     QEnsemble,
     QFunction,
@@ -36,13 +40,17 @@ from .q_functions import (
 __all__ = [
     "AdamFactory",
     "AdamWFactory",
+    "C51QFunctionFactory",
     "CategoricalPolicy",
     "DefaultEncoderFactory",
     "DenseEncoderFactory",
     "DeterministicPolicy",
+    "Distribution",
     "Encoder",
     "EncoderFactory",
     "EncoderWithAction",
+    "FQFQFunctionFactory",
+    "IQNQFunctionFactory",
     "MeanQFunctionFactory",
     "NormalPolicy",
     "OptimizerFactory",

@@ -58,5 +58,6 @@ class ConditionalVAE(nn.Module):
         return F.mse_loss(self.decode(x, latent), action) + kl_weight * kl.mean()
 
     def draw_latent(self, x: Tensor, n: int) -> Tensor:
-        """Normal latents ``(B, n, 2 A)``, clamped to [-0.5, 0.5] as the authors of BCQ do."""
-        return torch.randn(len(x), n, self.latent_size, device=x.device, dtype=x.dtype).clamp(-0.5, 0.5)
+        """Normal latents ``(B, n, 2 A)`` for rows ``(B, ...)``, clamped to [-0.5, 0.5] as the authors of BCQ do."""
+        weight = self.decoder.head.weight  # x may be bytes of images
+        return torch.randn(len(x), n, self.latent_size, device=weight.device, dtype=weight.dtype).clamp(-0.5, 0.5)

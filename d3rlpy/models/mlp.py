@@ -2,13 +2,14 @@
 
 ``Linear`` is one layer with or without ReLU: one node. ``mlp`` is an ensemble of K plain ReLU networks of the same
 shape: one node for all of them, whose passes are loops over layers. Members are computed one after the other, which on
-a CPU is faster than batching them, and backwards in reverse, while their activations are still in the cache.
+a CPU is faster than batching them, and backwards in reverse, while their activations are still in the cache. For the
+same reason many rows, such as thousands of candidate actions, take both ways in blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..kernels import input_grad, linear, weight_grad
+
+BLOCK_ROWS = 1024
+"""Most rows that a CPU takes through all layers at once: activations of 256 units then stay in the L2 cache."""
 
 _mask = torch.ops.aten.threshold_backward.default  # (dy, y, 0) -> dy where y > 0, else 0
 
@@ -85,7 +89,21 @@ def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = Fal
         if frozen:
             weights = [p.detach() for p in weights]
         return MLPFunction.apply(x, n_members, *weights)
-    return _forward(x, n_members, weights)[0]
+    return _forward_by_blocks(x, n_members, weights)[0]
+
+
+def _blocks(x: Tensor) -> list[Tensor]:
+    """The rows of ``x`` in as few nearly equal blocks as ``BLOCK_ROWS`` allows; in one piece on other devices."""
+    n_blocks = -(-x.shape[0] // BLOCK_ROWS)
+    return list(x.tensor_split(n_blocks)) if n_blocks > 1 and x.device.type == "cpu" else [x]
+
+
+def _forward_by_blocks(x: Tensor, n_members: int, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Outputs ``(K, B, out)`` of all blocks, and the hidden activations of one block after the other."""
+    each = [_forward(block, n_members, weights) for block in _blocks(x)]
+    if len(each) == 1:
+        return each[0]
+    return torch.cat([y for y, _ in each], dim=1), [h for _, hidden in each for h in hidden]
 
 
 def _forward(
@@ -108,8 +126,8 @@ class MLPFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, n_members: int, *weights: Tensor) -> Tensor:
-        y, hidden = _forward(x, n_members, weights)
-        ctx.n_members = n_members
+        y, hidden = _forward_by_blocks(x, n_members, weights)
+        ctx.n_members, ctx.n_hidden = n_members, len(hidden)
         ctx.save_for_backward(x, *hidden, *weights)
         return y
 
@@ -117,22 +135,47 @@ class MLPFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
+        hidden, weights = saved[1 : 1 + ctx.n_hidden], saved[1 + ctx.n_hidden :]
         needs_x, needs_weights = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-        n_layers = (len(ctx.needs_input_grad) - 2) // ctx.n_members // 2
-        n_hidden = ctx.n_members * (n_layers - 1)
-        x, hidden, weights = saved[0], saved[1 : 1 + n_hidden], saved[1 + n_hidden :]
-        grads: list[Tensor | None] = [None] * len(weights)
-        dx: Tensor | None = None
-        for m in range(ctx.n_members - 1, -1, -1):
-            dz = dy[m].contiguous()
-            for i in range(n_layers - 1, -1, -1):
-                k = 2 * (m * n_layers + i)
-                below = hidden[m * (n_layers - 1) + i - 1] if i else x
-                if needs_weights:
-                    grads[k], grads[k + 1] = weight_grad(dz, below), dz.sum(0)
-                if i:
-                    dz = _mask(input_grad(dz, weights[k]), below, 0)
-                elif needs_x:
-                    first = input_grad(dz, weights[k])
-                    dx = first if dx is None else dx + first
-        return (dx, None, *grads)
+        blocks = _blocks(saved[0])
+        dys = dy.tensor_split(len(blocks), dim=1) if len(blocks) > 1 else (dy,)
+        size = len(hidden) // len(blocks)
+        dxs: list[Tensor | None] = [None] * len(blocks)
+        grads: list[Any] = []
+        for b in range(len(blocks) - 1, -1, -1):
+            of_block = hidden[b * size : (b + 1) * size]
+            dxs[b], more = _backward(dys[b], blocks[b], of_block, weights, ctx.n_members, needs_x, needs_weights)
+            if grads and more:
+                torch._foreach_add_(grads, more)
+            else:
+                grads = more
+        dx = dxs[0] if len(blocks) == 1 or not needs_x else torch.cat(cast(list[Tensor], dxs))
+        return (dx, None, *(grads or [None] * len(weights)))
+
+
+def _backward(
+    dy: Tensor,
+    x: Tensor,
+    hidden: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    n_members: int,
+    needs_x: bool,
+    needs_weights: bool,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Gradients of the input and of the weights of one block of rows; None and an empty list where not needed."""
+    n_layers = len(weights) // n_members // 2
+    grads: list[Any] = [None] * len(weights) if needs_weights else []
+    dx: Tensor | None = None
+    for m in range(n_members - 1, -1, -1):
+        dz = dy[m].contiguous()
+        for i in range(n_layers - 1, -1, -1):
+            k = 2 * (m * n_layers + i)
+            below = hidden[m * (n_layers - 1) + i - 1] if i else x
+            if needs_weights:
+                grads[k], grads[k + 1] = weight_grad(dz, below), dz.sum(0)
+            if i:
+                dz = _mask(input_grad(dz, weights[k]), below, 0)
+            elif needs_x:
+                first = input_grad(dz, weights[k])
+                dx = first if dx is None else dx + first
+    return dx, grads

@@ -54,6 +54,15 @@ class GaussianPolicy(Network, ABC):
     def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         """Actions ``(..., A)`` and their log densities ``(..., 1)``, differentiable in both arguments."""
 
+    @abstractmethod
+    def bounded(self, u: Tensor) -> Tensor:
+        """The actions that values ``u`` of the normal variable stand for, elementwise."""
+
+    def candidates(self, x: Tensor, noise: Tensor) -> Tensor:
+        """The n actions per observation ``(B, n, A)`` that given standard normal noise ``(n, A)`` makes."""
+        mean, log_std = self.normal(x)
+        return self.bounded(mean[:, None] + log_std.exp()[:, None] * noise)
+
     def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One action per observation ``(B, A)`` and its log density ``(B, 1)``."""
         return self.draw(*self.normal(x))
@@ -78,9 +87,22 @@ class SquashedNormalPolicy(GaussianPolicy):
         """The squashed mean ``(B, A)``."""
         return torch.tanh(self.outputs(x).chunk(2, dim=1)[0])
 
+    def bounded(self, u: Tensor) -> Tensor:
+        return torch.tanh(u)
+
     def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        u, log_prob = self.draw_raw(mean, log_std)
+        return torch.tanh(u), log_prob
+
+    def draw_raw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        """``draw`` without the squashing: ``u``, with the log densities of the actions ``tanh(u)``."""
         u = mean + log_std.exp() * torch.randn_like(mean)
-        return torch.tanh(u), normal_log_prob(u, mean, log_std) - tanh_log_det(u)
+        return u, normal_log_prob(u, mean, log_std) - tanh_log_det(u)
+
+    def sample_raw(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """``sample_n`` without the squashing: ``u`` ``(B, n, A)`` and the log densities of ``tanh(u)``."""
+        mean, log_std = self.normal(x)
+        return self.draw_raw(mean[:, None].expand(-1, n, -1), log_std[:, None].expand(-1, n, -1))
 
     def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
         """Log density ``(B, 1)`` of actions ``(B, A)``, which are cut off at ``1 - 1e-6``."""
@@ -115,21 +137,34 @@ class NormalPolicy(GaussianPolicy):
         mean = torch.tanh(outputs[:, : self.action_size])
         if not self.use_std_parameter:
             return mean, outputs[:, self.action_size :].clamp(self.min_log_std, self.max_log_std)
-        share = torch.sigmoid(self.std_parameter)  # (1, A)
-        return mean, (self.min_log_std + share * (self.max_log_std - self.min_log_std)).expand_as(mean)
+        return mean, self.shared_log_std().expand_as(mean)
+
+    def shared_log_std(self) -> Tensor:
+        """Logarithm of the standard deviation ``(1, A)``, where it is no function of the observation."""
+        return self.min_log_std + torch.sigmoid(self.std_parameter) * (self.max_log_std - self.min_log_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean ``(B, A)``."""
         return torch.tanh(self.outputs(x)[:, : self.action_size])
 
+    def bounded(self, u: Tensor) -> Tensor:
+        return u.clamp(-1.0, 1.0)
+
     def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         """The log densities are those of the actions before clamping."""
         u = mean + log_std.exp() * torch.randn_like(mean)
-        return u.clamp(-1.0, 1.0), normal_log_prob(u, mean, log_std)
+        return self.bounded(u), normal_log_prob(u, mean, log_std)
 
     def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
         """Log density ``(B, 1)`` of actions ``(B, A)``."""
         return normal_log_prob(action, *self.normal(x))
+
+
+def pick_candidate(candidates: Tensor, index: Tensor) -> Tensor:
+    """One of n candidates of each row, ``(B, A)`` from ``(B, n, A)`` by their indices ``(B,)``."""
+    # By row numbers and not by gather: exported, onnx.reference can't gather from more than 64.
+    first = candidates.shape[1] * torch.arange(candidates.shape[0], device=index.device)
+    return candidates.flatten(0, 1).index_select(0, first + index)
 
 
 class CategoricalPolicy(Network):

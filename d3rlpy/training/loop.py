@@ -22,7 +22,7 @@ import numpy as np
 from ..dataset import Episode, MDPDataset, PermutationSampler, Rows, Transition, rows_of
 from ..dataset.validation import warn_caller
 from ..hyperparameters import check_hyperparameters, warn_old_name
-from ..impl import Batch, training_mode
+from ..impl import training_mode
 from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer, natural_value
 
@@ -234,7 +234,7 @@ class _Run:
                 start = perf_counter()
                 mini_batch = sample()
                 sampled = perf_counter()
-                meter.add(impl.step(Batch.of(mini_batch, scalers, device)))
+                meter.add(impl.step(impl.batch_type.of(mini_batch, scalers, device)))
                 updated = perf_counter()
                 meter.add_time("time_sample_batch", sampled - start)
                 meter.add_time("time_algorithm_update", updated - sampled)
@@ -249,6 +249,8 @@ class _Run:
                     f"{name} is not a number after {impl.grad_step} updates: training has diverged, "
                     "lower the learning rate or scale rewards and observations"
                 )
+        for text in impl.complaints():
+            warn_caller(text)
         return metrics
 
     def scores(self) -> dict[str, float]:

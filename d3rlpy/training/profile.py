@@ -13,7 +13,7 @@ import torch
 
 from ..dataset import PermutationSampler, rows_of
 from ..hyperparameters import check_hyperparameters
-from ..impl import Batch, training_mode
+from ..impl import training_mode
 from ..kernels import backend
 from ..logger import Meter
 
@@ -62,7 +62,7 @@ def profile(algo: Algo, dataset: Data, seconds: float = 3.0) -> Profile:
     window = (algo.batch_size, algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0))
     sampler = PermutationSampler(rows, indices, *window, seed=0)
     spent = dict.fromkeys(PARTS, 0.0)
-    impl, meter = algo.impl, Meter()
+    impl, meter, scalers = algo.impl, Meter(), algo.fitted_scalers_
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -79,7 +79,7 @@ def profile(algo: Algo, dataset: Data, seconds: float = 3.0) -> Profile:
         for optim in impl.optimizers().values():
             stack.enter_context(patch.object(optim, "gradients", timed("backward", optim.gradients)))
             stack.enter_context(patch.object(optim, "apply", timed("optimizer", optim.apply)))
-        convert = timed("transfer", lambda mini_batch: Batch.of(mini_batch, algo.fitted_scalers_, impl.device))
+        convert = timed("transfer", lambda mini_batch: impl.batch_type.of(mini_batch, scalers, impl.device))
         sample, update, log = (
             timed("sampling", sampler.sample),
             timed("forward", impl.step),

@@ -9,16 +9,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d3rlpy.models import VectorEncoderFactory, create_q_functions
-from d3rlpy.models.q_functions import reduce_distributions, reduce_values
+from d3rlpy.models.q_functions import Distribution, reduce_distributions, reduce_values
+from d3rlpy.models.q_functions.distribution import as_distribution, expected, reshaped
 
 B, A, LAM = 5, 3, 0.75
+PARAMS = {
+    "mean": {},
+    "qr": {"n_quantiles": 4},
+    "iqn": {"n_quantiles": 6, "n_greedy_quantiles": 3, "embed_size": 8},
+    "fqf": {"n_quantiles": 5, "embed_size": 8, "fraction_rate": 1.0},
+    "c51": {"n_atoms": 7, "v_min": -2.0, "v_max": 2.0},
+}
+KINDS = list(PARAMS)
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def make(kind="mean", n_critics=3, discrete=False, encoder=None):
+def make(kind="mean", n_critics=3, discrete=False, encoder=None, **params):
     torch.manual_seed(0)
     encoder = encoder or VectorEncoderFactory((8,))
-    kind = {"type": "qr", "params": {"n_quantiles": 4}} if kind == "qr" else kind
-    return create_q_functions(kind, encoder, (2,), A, n_critics, discrete)
+    factory = {"type": kind, "params": PARAMS[kind] | params}
+    return create_q_functions(factory, encoder, (2,), A, n_critics, discrete)
+
+
+def seeded(function, *args):
+    """The result for levels drawn from the same seed."""
+    torch.manual_seed(7)
+    return function(*args)
+
+
+def numpy_of(z):
+    """Values and probabilities of a distribution as arrays."""
+    z = as_distribution(z)
+    return z.values.detach().numpy(), z.probs.detach().numpy()
 
 
 def inputs(seed=0):
@@ -82,47 +104,122 @@ def test_unknown_reduction_is_refused():
             function(torch.zeros(2, 3, 4), "median")
 
 
-@pytest.mark.parametrize("kind", ["mean", "qr"])
+def test_explicit_probabilities_are_mixed():
+    z = Distribution(
+        torch.tensor([[[0.0, 4.0]], [[1.0, 2.0]], [[5.0, 6.0]]]), torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]], [[0, 1.0]]])
+    )  # expected values 0.4, 1.5 and 6
+
+    def parts(reduction):
+        return [t.squeeze(0).tolist() for t in numpy_of(reduce_distributions(z, reduction, LAM))]
+
+    assert parts("min") == [[0, 4], pytest.approx([0.9, 0.1])]
+    assert parts("max") == [[5, 6], [0, 1]]
+    assert parts("mix") == [[0, 4, 5, 6], pytest.approx([0.675, 0.075, 0, 0.25])]
+    assert parts("mean") == [[0, 4, 1, 2, 5, 6], pytest.approx([0.3, 0.1 / 3, 1 / 6, 1 / 6, 0, 1 / 3])]
+
+
+def test_a_distribution_is_shifted_and_scaled_like_a_tensor():
+    z = Distribution(torch.tensor([[0.0, 2.0], [1.0, 3.0]]), torch.tensor([[0.5, 0.5], [0.1, 0.9]]))
+    reward, discount = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.0]])
+    moved = reward + discount * (z - torch.tensor([[2.0], [7.0]]))
+    assert moved.values.tolist() == [[0, 1], [2, 2]]
+    assert moved.probs is z.probs
+    assert ((z * 2.0 + 1.0) - 1.0).values.tolist() == (2.0 * z).values.tolist()
+    torch.testing.assert_close(z.expected(), torch.tensor([1.0, 2.8]))
+
+
+@each_kind
 @pytest.mark.parametrize("n_critics", [1, 3])
 def test_continuous_ensemble_stacks_its_critics(kind, n_critics):
     q, (x, action, _) = make(kind, n_critics), inputs()
-    expected = torch.stack([critic(x, action) for critic in q])
-    assert torch.equal(q(x, action), expected)
-    assert expected.shape == (n_critics, B, 1)
-    each = np.stack([critic.distribution(x, action).detach() for critic in q])
+    of_each = torch.cat([critic(x, action) for critic in q])
+    torch.testing.assert_close(q(x, action), of_each)
+    assert of_each.shape == (n_critics, B, 1)
+    each = [numpy_of(seeded(critic.evaluate(x, action).distributions, action)) for critic in q]
     for reduction in ("min", "max", "mean", "mix"):
-        result = q.target(x, action, reduction, LAM).detach()
-        np.testing.assert_allclose(result, slow_reduce_distributions(each, reduction), rtol=1e-5, atol=1e-6)
+        values, probs = numpy_of(seeded(q.target, x, action, reduction, LAM))
+        if kind in ("mean", "qr", "iqn"):
+            slow = slow_reduce_distributions(np.stack([values[0] for values, _ in each]), reduction)
+            np.testing.assert_allclose(values, slow, rtol=1e-5, atol=1e-6)
+        else:  # compared through the expected values
+            means = np.stack([(v * p).sum(axis=2)[0] for v, p in each])
+            np.testing.assert_allclose((values * probs).sum(axis=1), slow_reduce_values(means, reduction), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["mean", "qr"])
+@each_kind
 @pytest.mark.parametrize("n_critics", [1, 3])
 def test_discrete_ensemble_stacks_its_critics(kind, n_critics):
     q, (x, _, ids) = make(kind, n_critics, discrete=True), inputs()
-    assert torch.equal(q(x), torch.stack([critic(x) for critic in q]))
+    torch.testing.assert_close(q(x), torch.cat([critic(x) for critic in q]))
     assert q(x).shape == (n_critics, B, A)
-    each = np.stack([critic.distributions(x).detach() for critic in q])
+    each = [numpy_of(seeded(critic.evaluate(x).all_distributions)) for critic in q]
     for reduction in ("min", "max", "mean", "mix"):
-        of_all = q.target_all(x, reduction, LAM).detach()
-        np.testing.assert_allclose(of_all, slow_reduce_distributions(each, reduction), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(q.target(x, ids, reduction, LAM), of_all[torch.arange(B), ids])
+        of_all = seeded(q.target_all, x, reduction, LAM)
+        if kind in ("mean", "qr", "iqn"):
+            slow = slow_reduce_distributions(np.stack([values[0] for values, _ in each]), reduction)
+            np.testing.assert_allclose(of_all.detach(), slow, rtol=1e-5, atol=1e-6)
+        else:
+            means = np.stack([(v * p).sum(axis=-1)[0] for v, p in each])
+            slow = slow_reduce_values(means, reduction)
+            np.testing.assert_allclose(of_all.expected().detach(), slow, atol=1e-5)
+        chosen = numpy_of(reshaped(of_all, lambda t: t[torch.arange(B), ids]))
+        for got, wanted in zip(numpy_of(seeded(q.target, x, ids, reduction, LAM)), chosen, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-6)
+        best = q(x).mean(dim=0).argmax(dim=1)
+        chosen = numpy_of(reshaped(of_all, lambda t, best=best: t[torch.arange(B), best]))
+        for got, wanted in zip(numpy_of(seeded(q.greedy_target, x, reduction, LAM)), chosen, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["mean", "qr"])
+@pytest.mark.parametrize("kind", ["mean", "qr", "fqf", "c51"])  # iqn takes other levels
 def test_values_and_distributions_agree_about_the_expectation(kind):
     q, (x, action, _) = make(kind), inputs()
-    expected = reduce_values(q(x, action), "min")
-    torch.testing.assert_close(q.target(x, action).mean(dim=1, keepdim=True), expected)
+    reduced = reduce_values(q(x, action), "min")
+    torch.testing.assert_close(expected(q.target(x, action))[:, None], reduced)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
-@pytest.mark.parametrize("kind", ["mean", "qr"])
+@each_kind
 def test_loss_is_the_sum_over_critics(kind, discrete):
     q, (x, action, ids) = make(kind, discrete=discrete), inputs()
-    target = torch.randn(B, 4 if kind == "qr" else 1)
+    target = torch.randn(B, 1 if kind == "mean" else 4)
     chosen = ids if discrete else action
-    expected = sum(critic.td_loss(target, x, chosen).item() for critic in q)
-    assert q.td_loss(target, x, chosen).item() == pytest.approx(expected, rel=1e-6)
+    of_each = sum(seeded(c.evaluate(x, None if discrete else action).td_loss, target, chosen).item() for c in q)
+    assert seeded(q.td_loss, target, x, chosen).item() == pytest.approx(of_each, rel=1e-6)
+
+
+@each_kind
+def test_policy_target_is_the_expectation_over_actions(kind):
+    q, (x, _, _) = make(kind, discrete=True), inputs()
+    probs = torch.softmax(torch.randn(B, A), dim=1)
+    of_all, result = seeded(q.target_all, x), seeded(q.policy_target, x, probs)
+    torch.testing.assert_close(expected(result), (probs * expected(of_all)).sum(dim=1))
+    if isinstance(of_all, torch.Tensor):  # level by level
+        slow = sum(probs[:, [a]] * of_all[:, a] for a in range(A))
+        torch.testing.assert_close(result, slow)
+    else:  # every value of every action, with the probability of both
+        for b in range(B):
+            pairs = [
+                (of_all.values[b, a, i].item(), (probs[b, a] * of_all.probs[b, a, i]).item())
+                for a in range(A)
+                for i in range(of_all.shape[2])
+            ]
+            got = list(zip(result.values[b].tolist(), result.probs[b].tolist(), strict=True))
+            np.testing.assert_allclose(sorted(got), sorted(pairs), atol=1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("share", [False, True])
+def test_best_of_takes_the_distribution_of_the_best_action(kind, share):
+    q, (x, _, _) = make(kind, share_encoder=share), inputs()
+    actions = torch.randn(B, 6, A)
+    best, index = seeded(q.best_of, x, actions, "mix", LAM)
+    of_all = q.expected_of_many(x, actions)
+    torch.testing.assert_close(of_all, torch.stack([q(x, actions[:, i]).squeeze(2) for i in range(6)], dim=2))
+    assert index.tolist() == reduce_values(of_all, "mix", LAM).argmax(dim=1).tolist()
+    wanted = seeded(q.target, x, actions[torch.arange(B), index], "mix", LAM)
+    for got, value in zip(numpy_of(best), numpy_of(wanted), strict=True):
+        np.testing.assert_allclose(got, value, atol=1e-5)
 
 
 def test_critics_start_from_independent_weights():
@@ -131,11 +228,13 @@ def test_critics_start_from_independent_weights():
     assert not torch.equal(weights[0], weights[1])
 
 
-def test_detached_value_is_the_value_and_its_gradient_reaches_the_action_only():
-    q, (x, action, _) = make(), inputs()
+@each_kind
+@pytest.mark.parametrize("share", [False, True])
+def test_detached_value_is_the_value_and_its_gradient_reaches_the_action_only(kind, share):
+    q, (x, action, _) = make(kind, share_encoder=share), inputs()
     action.requires_grad_()
     value = q.detached(x, action, critic=1)
-    assert torch.equal(value, q(x, action)[1])
+    torch.testing.assert_close(value, q(x, action)[1])
     value.sum().backward()
     assert all(p.grad is None for p in q.parameters())
     again = action.detach().clone().requires_grad_()
@@ -144,9 +243,14 @@ def test_detached_value_is_the_value_and_its_gradient_reaches_the_action_only():
     assert all(p.requires_grad for p in q.parameters())
 
 
-def test_detached_value_of_all_critics():
-    q, (x, action, _) = make("qr"), inputs()
-    assert torch.equal(q.detached(x, action, critic=None), q(x, action))
+@each_kind
+@pytest.mark.parametrize("share", [False, True])
+def test_detached_value_of_all_critics(kind, share):
+    q, (x, action, _) = make(kind, share_encoder=share), inputs()
+    torch.testing.assert_close(q.detached(x, action, critic=None), q(x, action))
+    q = make(kind, share_encoder=share, discrete=True)
+    torch.testing.assert_close(q.detached(x, critic=None), q(x))
+    torch.testing.assert_close(q.detached(x, critic=2), q(x)[2])
 
 
 def test_detached_call_between_loss_and_its_backward_changes_no_gradient():
@@ -198,17 +302,18 @@ def test_n_critics_and_factories_by_name_dictionary_or_object():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("kind", ["mean", "qr"])
-def test_ensemble_computes_the_same_on_a_gpu_without_waiting_for_it(kind):
-    q, (x, action, _) = make(kind), inputs()
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("kind", ["mean", "qr", "fqf", "c51"])  # the levels of iqn are other random numbers
+def test_ensemble_computes_the_same_on_a_gpu_without_waiting_for_it(kind, share):
+    q, (x, action, _) = make(kind, share_encoder=share), inputs()
     target = torch.randn(B, 4)
-    expected = q.td_loss(target, x, action), q.target(x, action, "mix"), q.detached(x, action)
+    wanted = q.td_loss(target, x, action), expected(q.target(x, action, "mix")), q.detached(x, action)
     q.cuda()
     on_gpu = [t.cuda() for t in (target, x, action)]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        results = q.td_loss(*on_gpu), q.target(*on_gpu[1:], "mix"), q.detached(*on_gpu[1:])
+        results = q.td_loss(*on_gpu), expected(q.target(*on_gpu[1:], "mix")), q.detached(*on_gpu[1:])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for result, value in zip(results, expected, strict=True):
+    for result, value in zip(results, wanted, strict=True):
         torch.testing.assert_close(result.cpu(), value, rtol=1e-4, atol=1e-5)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from d3rlpy import kernels
-from d3rlpy.algos import DQN, SAC, DiscreteCQL, TD3PlusBC
+from d3rlpy.algos import CQL, DQN, SAC, DiscreteCQL, TD3PlusBC
+from d3rlpy.models import mlp as mlp_module
 from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.models.mlp import Linear, mlp, weights_of
 from tests.helpers import random_batch
@@ -56,6 +57,63 @@ def test_outputs_and_gradients_equal_those_of_modules(n_members, sizes, dtype, t
         for y in (expected, got)
     )
     assert (expected - got).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("n_rows", [16, 17, 50])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("sizes", [(5, 3), (5, 7, 3), (11, 70, 90, 4)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_blocks_of_rows_give_the_outputs_and_gradients_of_modules(sizes, dtype, tolerance, frozen, n_rows, monkeypatch):
+    monkeypatch.setattr(mlp_module, "BLOCK_ROWS", 16)
+    members = networks(2, sizes, dtype)
+    x = torch.randn(n_rows, sizes[0], dtype=dtype, requires_grad=True)
+    weight = torch.randn(2, n_rows, sizes[-1], dtype=dtype)
+    expected, got = by_modules(x, members), mlp(x, 2, flat(members), frozen=frozen)
+    with torch.no_grad():
+        assert torch.equal(got, mlp(x, 2, flat(members)))
+    assert (expected - got).norm() <= tolerance * expected.norm()
+    inputs = [x] if frozen else [x, *flat(members)]
+    expected, got = (
+        torch.cat([g.flatten() for g in torch.autograd.grad((weight * y.square()).sum(), inputs)])
+        for y in (expected, got)
+    )
+    assert (expected - got).norm() <= tolerance * expected.norm()
+
+
+def test_weights_alone_receive_the_gradients_of_all_blocks(monkeypatch):
+    """Inputs without a gradient, as observations and sampled actions are."""
+    members = networks(2, (5, 70, 3), torch.float64)
+    x = torch.randn(50, 5, dtype=torch.float64)
+    whole = torch.autograd.grad(mlp(x, 2, flat(members)).square().sum(), flat(members))
+    monkeypatch.setattr(mlp_module, "BLOCK_ROWS", 7)
+    by_blocks = torch.autograd.grad(mlp(x, 2, flat(members)).square().sum(), flat(members))
+    for a, b in zip(whole, by_blocks, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n_rows", "sizes"), [(1, [1]), (1024, [1024]), (1025, [513, 512]), (7936, [992] * 8)])
+def test_many_rows_pass_all_layers_in_few_equal_blocks(n_rows, sizes, monkeypatch):
+    seen = []
+
+    def watched(x, weight, bias, relu):
+        seen.append(len(x))
+        return kernels.linear(x, weight, bias, relu)
+
+    monkeypatch.setattr(mlp_module._forward, "__defaults__", (watched,))
+    mlp(torch.randn(n_rows, 5), 2, flat(networks(2, (5, 8, 1), torch.float32)))
+    assert seen == [size for size in sizes for _ in range(4)]
+
+
+def test_a_traced_network_takes_batches_of_any_size(monkeypatch):
+    """The number of blocks of the example must not become part of the export."""
+    monkeypatch.setattr(mlp_module, "BLOCK_ROWS", 2)
+    members = networks(1, (4, 8, 1), torch.float32)
+    for p in flat(members):
+        p.requires_grad_(False)
+    traced = torch.jit.trace(lambda x: mlp(x, 1, flat(members)), torch.randn(5, 4))
+    for n in (1, 5, 9):
+        x = torch.randn(n, 4)
+        assert torch.allclose(traced(x), by_modules(x, members), atol=1e-6)
 
 
 def test_frozen_networks_hand_the_gradient_to_their_input_only():
@@ -131,6 +189,8 @@ def impl_of(cls, width):
     params = dict.fromkeys(names, encoder)
     if cls in (DQN, DiscreteCQL):
         params |= {"target_update_interval": 10, "learning_rate": 1e-3, "n_critics": 2}
+    if cls is CQL:
+        params["n_action_samples"] = 4
     return cls(random_state=0, **params).create_impl((3,), 2).impl
 
 
@@ -159,7 +219,7 @@ def test_a_thousand_updates_in_float64_take_the_path_of_ordinary_modules(cls, mo
         assert (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("cls", [TD3PlusBC, SAC, DQN, DiscreteCQL])
+@pytest.mark.parametrize("cls", [TD3PlusBC, SAC, DQN, DiscreteCQL, CQL])
 def test_ten_updates_in_float32_agree_on_both_backends_and_with_modules(cls, monkeypatch):
     start = impl_of(cls, 256).train()
     results = []

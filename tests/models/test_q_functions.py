@@ -8,14 +8,25 @@ import torch
 from sklearn.base import clone
 
 from d3rlpy.models import (
+    C51QFunctionFactory,
+    FQFQFunctionFactory,
+    IQNQFunctionFactory,
     MeanQFunctionFactory,
     QRQFunctionFactory,
     VectorEncoderFactory,
     create_encoder,
     create_encoder_with_action,
     create_q_func_factory,
+    create_q_functions,
 )
-from d3rlpy.models.q_functions import Q_FUNCTIONS, register_q_func_factory
+from d3rlpy.models.q_functions import (
+    Q_FUNCTIONS,
+    LinearQFunction,
+    LinearValues,
+    QFunction,
+    QFunctionFactory,
+    register_q_func_factory,
+)
 from d3rlpy.models.q_functions.qr import midpoints
 
 B, A, N = 6, 3, 5
@@ -38,6 +49,11 @@ def batch(seed=0):
 
 def tensors(*arrays):
     return [torch.from_numpy(a) for a in arrays]
+
+
+def loss_of(q, target, x, action):
+    target, x, action = tensors(target, x, action)
+    return q.evaluate(x, None if q.discrete else action).td_loss(target, action)
 
 
 def head_of(q):
@@ -66,9 +82,9 @@ def test_discrete_mean_critic_minimises_huber_at_the_chosen_action(width):
     target = targets[0] if width == 1 else targets[1]
     weight, bias = head_of(q)
     values = x @ weight.T + bias
-    np.testing.assert_allclose(q(*tensors(x)).detach(), values)
+    np.testing.assert_allclose(q(*tensors(x))[0].detach(), values)
     expected = slow_huber(target - values[np.arange(B), ids][:, None]).mean()
-    result = q.td_loss(*tensors(target, x, ids))
+    result = loss_of(q, target, x, ids)
     assert result.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -78,8 +94,8 @@ def test_continuous_mean_critic_minimises_the_squared_error_without_one_half(wid
     target = targets[0] if width == 1 else targets[1]
     weight, bias = head_of(q)
     values = np.hstack([x, action]) @ weight.T + bias
-    np.testing.assert_allclose(q(*tensors(x, action)).detach(), values)
-    result = q.td_loss(*tensors(target, x, action))
+    np.testing.assert_allclose(q(*tensors(x, action))[0].detach(), values)
+    result = loss_of(q, target, x, action)
     assert result.item() == pytest.approx(((target - values) ** 2).mean(), rel=1e-12)
 
 
@@ -89,11 +105,12 @@ def test_discrete_quantile_critic_minimises_the_quantile_loss_at_the_chosen_acti
     target = targets[0] if width == 1 else targets[1]
     weight, bias = head_of(q)
     quantiles = (x @ weight.T + bias).reshape(B, A, N)
-    np.testing.assert_allclose(q.distributions(*tensors(x)).detach(), quantiles)
-    np.testing.assert_allclose(q(*tensors(x)).detach(), quantiles.mean(axis=2))
+    values = q.evaluate(*tensors(x))
+    np.testing.assert_allclose(values.all_distributions()[0].detach(), quantiles)
+    np.testing.assert_allclose(q(*tensors(x))[0].detach(), quantiles.mean(axis=2))
     chosen = quantiles[np.arange(B), ids]
-    np.testing.assert_allclose(q.distribution(*tensors(x, ids)).detach(), chosen)
-    result = q.td_loss(*tensors(target, x, ids))
+    np.testing.assert_allclose(values.distributions(*tensors(ids))[0].detach(), chosen)
+    result = loss_of(q, target, x, ids)
     assert result.item() == pytest.approx(slow_quantile_loss(chosen, target), rel=1e-6)
 
 
@@ -103,24 +120,26 @@ def test_continuous_quantile_critic_minimises_the_quantile_loss(width):
     target = targets[0] if width == 1 else targets[1]
     weight, bias = head_of(q)
     quantiles = np.hstack([x, action]) @ weight.T + bias
-    np.testing.assert_allclose(q.distribution(*tensors(x, action)).detach(), quantiles)
-    np.testing.assert_allclose(q(*tensors(x, action)).detach(), quantiles.mean(axis=1, keepdims=True))
-    result = q.td_loss(*tensors(target, x, action))
+    values = q.evaluate(*tensors(x, action))
+    np.testing.assert_allclose(values.distributions(*tensors(action))[0].detach(), quantiles)
+    np.testing.assert_allclose(q(*tensors(x, action))[0].detach(), quantiles.mean(axis=1, keepdims=True))
+    result = loss_of(q, target, x, action)
     assert result.item() == pytest.approx(slow_quantile_loss(quantiles, target), rel=1e-6)
 
 
 def test_distribution_of_a_mean_critic_is_its_single_value():
     q, (x, action, ids, *_) = discrete(MeanQFunctionFactory()), batch()
-    values = q(*tensors(x))
-    assert torch.equal(q.distributions(*tensors(x)), values[..., None])
-    assert torch.equal(q.distribution(*tensors(x, ids))[:, 0], values[torch.arange(B), torch.from_numpy(ids)])
-    q = continuous(MeanQFunctionFactory())
-    assert torch.equal(q.distribution(*tensors(x, action)), q(*tensors(x, action)))
+    values = q.evaluate(*tensors(x))
+    assert torch.equal(values.all_distributions(), values.expected()[..., None])
+    chosen = values.expected()[0, torch.arange(B), torch.from_numpy(ids)]
+    assert torch.equal(values.distributions(*tensors(ids))[0, :, 0], chosen)
+    values = continuous(MeanQFunctionFactory()).evaluate(*tensors(x, action))
+    assert torch.equal(values.distributions(*tensors(action)), values.expected())
 
 
 def test_loss_leaves_other_actions_alone():
     q, (x, _, _, target, _) = discrete(QRQFunctionFactory(N)), batch()
-    q.td_loss(*tensors(target, x, np.full(B, 1))).backward()
+    loss_of(q, target, x, np.full(B, 1)).backward()
     grad = q.head.bias.grad.reshape(A, N)
     assert grad[1].abs().sum() > 0
     assert grad[[0, 2]].abs().sum() == 0
@@ -129,7 +148,7 @@ def test_loss_leaves_other_actions_alone():
 def test_target_of_one_axis_is_refused_instead_of_broadcast():
     q, (x, action, _, target, _) = continuous(MeanQFunctionFactory()), batch()
     with pytest.raises(ValueError, match=r"target must have the shape \(batch, values\), got \(6,\)"):
-        q.td_loss(*tensors(target[:, 0], x, action))
+        loss_of(q, target[:, 0], x, action)
 
 
 def test_quantile_levels_are_midpoints():
@@ -149,14 +168,23 @@ def test_quantiles_learn_a_known_distribution():
     optim = torch.optim.Adam(q.parameters(), lr=0.1)
     for _ in range(600):
         optim.zero_grad()
-        q.td_loss(target, x, ids).backward()
+        q.evaluate(x).td_loss(target, ids).backward()
         optim.step()
-    quantiles = q.distributions(x[:1]).detach()[0, 0]
+    quantiles = q.evaluate(x[:1]).all_distributions().detach()[0, 0, 0]
     np.testing.assert_allclose(quantiles, [0, 0, 10, 10], atol=0.7)
     assert q(x[:1]).item() == pytest.approx(5.0, abs=0.5)
 
 
-@pytest.mark.parametrize("factory", [MeanQFunctionFactory(), QRQFunctionFactory(n_quantiles=7)])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        MeanQFunctionFactory(),
+        QRQFunctionFactory(n_quantiles=7, share_encoder=True),
+        IQNQFunctionFactory(8, 4, 16, bootstrap=True),
+        FQFQFunctionFactory(entropy_coeff=0.1, fraction_rate=1.0),
+        C51QFunctionFactory(v_min=0.0),
+    ],
+)
 def test_factory_survives_json_and_clone(factory):
     assert Q_FUNCTIONS.resolve(json.loads(json.dumps(factory.to_dict()))) == factory
     assert clone(factory) == factory
@@ -168,8 +196,27 @@ def test_wrong_parameters_are_refused_with_their_name():
         QRQFunctionFactory(0)
     with pytest.raises(ValueError, match=r"no Q function factory is called 'men'.*'mean'"):
         create_q_func_factory("men")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'share_encoder'"):
-        create_q_func_factory("mean", share_encoder=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'share_encoders'"):
+        create_q_func_factory("mean", share_encoders=True)
+    for params, message in [
+        ({"n_greedy_quantiles": 0}, "n_greedy_quantiles=0 must be at least 1"),
+        ({"embed_size": 1.5}, r"embed_size=1.5 must be at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            create_q_func_factory("iqn", **params)
+    for params, message in [
+        ({"entropy_coeff": -1.0}, "entropy_coeff=-1.0 must be at least 0"),
+        ({"fraction_rate": 0.0}, "fraction_rate=0.0 must be greater than 0 and at most 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            create_q_func_factory("fqf", **params)
+    for params, message in [
+        ({"n_atoms": 1}, "n_atoms=1 must be at least 2"),
+        ({"v_min": 1.0, "v_max": 1.0}, "v_min=1.0 must be less than v_max=1.0"),
+        ({"v_max": float("inf")}, "both finite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            create_q_func_factory("c51", **params)
 
 
 def test_own_kind_can_be_registered_once():
@@ -183,3 +230,65 @@ def test_own_kind_can_be_registered_once():
             register_q_func_factory(type("Other", (MeanQFunctionFactory,), {"TYPE": "own_kind"}))
     finally:
         del Q_FUNCTIONS.classes["own_kind"]
+
+
+class Ramp(LinearQFunction):
+    """A kind of one's own: values of a line between two outputs."""
+
+    class Values(LinearValues):
+        def expected(self):
+            return self.heads().mean(dim=-1)
+
+        def all_distributions(self):
+            return self.heads()
+
+        def errors(self, target, action):
+            return (self.distributions(action) - target).abs().mean(dim=-1)
+
+    values_type = Values
+
+
+class RampFactory(QFunctionFactory):
+    TYPE = "ramp"
+
+    def create(self, encoder, action_size=None, n_critics=1):
+        return Ramp(encoder, action_size, n_critics, 2)
+
+
+class Alone(QFunction):
+    """A kind without a linear head, which knows nothing of n actions at once."""
+
+    def __init__(self, encoder, action_size):
+        super().__init__()
+        self.action_size, self.body = action_size, MeanQFunctionFactory().create(encoder, action_size)
+
+    def evaluate(self, x, action=None):
+        assert action is None or action.dim() == 2
+        return self.body.evaluate(x, action)
+
+
+class AloneFactory(QFunctionFactory):
+    TYPE = "alone"
+
+    def create(self, encoder, action_size=None, n_critics=1):
+        return Alone(encoder, action_size)
+
+
+@pytest.mark.parametrize("factory", [RampFactory(), RampFactory(share_encoder=True, bootstrap=True), AloneFactory()])
+@pytest.mark.parametrize("is_discrete", [False, True])
+def test_own_kinds_work_in_ensembles(factory, is_discrete):
+    q = create_q_functions(factory, VectorEncoderFactory((8,)), (2,), A, 3, discrete=is_discrete).double()
+    x, action, ids, target, _ = tensors(*batch())
+    chosen = ids if is_discrete else action
+    assert q.td_loss(target, x, chosen).isfinite()
+    assert q.target(x, chosen, "mix").shape == (B, 1 if isinstance(factory, AloneFactory) else 2)
+    if not is_discrete:
+        actions = torch.stack([action, -action], dim=1)
+        best, index = q.best_of(x, actions, "min")
+        torch.testing.assert_close(best, q.target(x, actions[torch.arange(B), index]))
+        torch.testing.assert_close(q.detached(x, actions), q(x, actions)[0])
+
+
+def test_a_kind_that_cannot_share_says_so():
+    with pytest.raises(ValueError, match=r"AloneFactory made 1 critics with one encoder, 3 were asked for"):
+        create_q_functions(AloneFactory(share_encoder=True), "default", (2,), A, 3)

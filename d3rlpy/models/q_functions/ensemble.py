@@ -12,150 +12,73 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..bodies import repeat_rows, side_by_side
+from ..bodies import Encoder, EncoderWithAction, repeat_rows, side_by_side
 from ..encoders import EncoderFactory, create_encoder, create_encoder_with_action
 from ..mlp import mlp
-from .base import (
-    Q_FUNCTIONS,
-    DiscreteQFunction,
-    LinearQFunction,
-    QFunction,
-    QFunctionFactory,
-    Readout,
-    pick_action,
-)
+from .base import Q_FUNCTIONS, LinearQFunction, QFunction, QFunctionFactory, QValues
+from .distribution import Values, expectation_over_actions, reduce_distributions, reduce_values
 
 CHANGE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-REDUCTIONS = ("min", "max", "mean", "mix")
-
-
-def reduce_values(values: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
-    """One value per entry from those of K critics, ``(K, ...)`` to ``(...)``.
-
-    ``min``, ``max``, ``mean``, or ``mix``: ``lam min + (1 - lam) max`` (Fujimoto et al. 2019, BCQ, eq. 13).
-    """
-    if reduction == "min":
-        return values.amin(dim=0)
-    if reduction == "max":
-        return values.amax(dim=0)
-    if reduction == "mean":
-        return values.mean(dim=0)
-    if reduction == "mix":
-        return lam * values.amin(dim=0) + (1.0 - lam) * values.amax(dim=0)
-    raise ValueError(f"reduction={reduction!r} is unknown, it must be one of {REDUCTIONS}")
-
-
-def reduce_distributions(distributions: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
-    """One distribution per entry from those of K critics, ``(K, ..., N)`` to ``(..., N)``.
-
-    ``min`` and ``max`` take the whole distribution of the critic whose expected value is the smallest or
-    largest, separately for each entry: a minimum of each quantile would be the distribution of no critic.
-    """
-    if reduction in REDUCTIONS and len(distributions) == 1:
-        return distributions[0]
-    if distributions.shape[-1] == 1 or reduction not in ("min", "max", "mix"):
-        return reduce_values(distributions, reduction, lam)
-    expected = distributions.mean(dim=-1)  # (K, ...)
-
-    def of_critic(index: Tensor) -> Tensor:
-        index = index[None, ..., None].expand(1, *distributions.shape[1:])
-        return distributions.gather(0, index).squeeze(0)
-
-    if reduction == "min":
-        return of_critic(expected.argmin(dim=0))
-    if reduction == "max":
-        return of_critic(expected.argmax(dim=0))
-    return lam * of_critic(expected.argmin(dim=0)) + (1.0 - lam) * of_critic(expected.argmax(dim=0))
-
-
-class QValues:
-    """Values of all critics for one batch of observations, computed once and used for several things.
-
-    Continuous actions are given when it is made, discrete ones when a value of theirs is wanted.
-    """
-
-    def __init__(self, critics: Sequence[QFunction], x: Tensor, action: Tensor | None):
-        self.critics, self.x, self.action = critics, x, action
-
-    def expected(self) -> Tensor:
-        """Expected values ``(K, B, 1)`` of continuous actions, or ``(K, B, A)`` of all discrete ones."""
-        return torch.stack([c(self.x) if self.action is None else c(self.x, self.action) for c in self.critics])
-
-    def distributions(self, action: Tensor) -> Tensor:
-        """Values of equal probability, ``(K, B, N)``."""
-        return torch.stack([critic.distribution(self.x, action) for critic in self.critics])
-
-    def all_distributions(self) -> Tensor:
-        """Values of equal probability of all discrete actions, ``(K, B, A, N)``."""
-        return torch.stack([cast(DiscreteQFunction, critic).distributions(self.x) for critic in self.critics])
-
-    def td_loss(self, target: Tensor, action: Tensor) -> Tensor:
-        """Sum over critics of their mean error against the same target ``(B, 1)`` or ``(B, N)``."""
-        losses = [critic.td_loss(target, self.x, action) for critic in self.critics]
-        return sum(losses[1:], start=losses[0])
-
-
-class LinearQValues(QValues):
-    """``QValues`` of critics that end in a linear head: their outputs, computed together and kept."""
-
-    def __init__(self, outputs: Tensor, readout: Readout, discrete: bool):
-        self.outputs, self.readout, self.discrete = outputs, readout, discrete  # outputs: (K, B, ...)
-
-    def expected(self) -> Tensor:
-        return self.readout.expected(self.outputs)
-
-    def distributions(self, action: Tensor) -> Tensor:
-        values = self.readout.distributions(self.outputs)
-        return pick_action(values, action) if self.discrete else values
-
-    def all_distributions(self) -> Tensor:
-        return self.readout.distributions(self.outputs)
-
-    def td_loss(self, target: Tensor, action: Tensor) -> Tensor:
-        error = self.readout.error(self.distributions(action), target)
-        return error if len(self.outputs) == 1 else len(self.outputs) * error  # a mean of all rows to a sum of means
 
 
 class QEnsemble(nn.Module):
-    """K critics of the same kind with independent weights."""
+    """K critics of the same kind with weights of their own: K modules, or one whose critics share the encoder.
 
-    def __init__(self, critics: Iterable[QFunction]):
+    Parameters
+    ----------
+    critics : Q functions of the same kind.
+    bootstrap : whether each critic learns from its own random half of each batch.
+    """
+
+    def __init__(self, critics: Iterable[QFunction], bootstrap: bool = False):
         super().__init__()
         self.critics = nn.ModuleList(critics)
-        self.discrete = isinstance(self.critics[0], DiscreteQFunction)
-        self.linear = all(isinstance(c, LinearQFunction) for c in self.critics)
-        each = [c.weights if isinstance(c, LinearQFunction) else None for c in self.critics]
+        self.bootstrap = bootstrap
+        modules = self._modules_of(None)
+        self.n_critics = sum(c.n_critics for c in modules)
+        self.discrete = modules[0].discrete
         self.changes_in_training = any(isinstance(m, CHANGE_IN_TRAINING) for m in self.modules())
+        each = [c.weights if isinstance(c, LinearQFunction) else None for c in modules]
         self.plain_weights = cast(list[list[Tensor]], each) if all(each) else None  # networks computed as one
         self.flat_weights = [p for weights in self.plain_weights or [] for p in weights]
 
     def __len__(self) -> int:
-        return len(self.critics)
+        return self.n_critics
 
     def __iter__(self) -> Iterator[QFunction]:
-        return iter(cast(Iterable[QFunction], self.critics))
+        """The modules: one for each critic, or the one that holds all critics."""
+        return iter(self._modules_of(None))
+
+    def _modules_of(self, critic: int | None) -> Sequence[QFunction]:
+        """The modules that compute one critic, or all of them (None)."""
+        modules = cast(Sequence[QFunction], self.critics)
+        return modules if critic is None or len(modules) == 1 else [modules[critic]]
 
     def evaluate(self, x: Tensor, action: Tensor | None = None) -> QValues:
         """Values of observations, and of continuous actions, for several uses.
 
         Actions are ``(B, A)``, or n for each observation, ``(B, n, A)``: then there are ``B n`` rows of values.
         """
-        if not self.linear:
-            if action is not None and action.dim() == 3:
-                x, action = repeat_rows(x, action.shape[1]), action.flatten(0, 1)
-            return QValues(list(self), x, action)
-        critics = cast(Sequence[LinearQFunction], self.critics)
         if self.plain_weights is not None:
-            outputs = mlp(x if action is None else side_by_side(x, action), len(self), self.flat_weights)
+            outputs = mlp(x if action is None else side_by_side(x, action), len(self.critics), self.flat_weights)
+            values: QValues = cast(LinearQFunction, self.critics[0]).read(outputs)
         else:
-            outputs = torch.stack([critic.outputs(x, action) for critic in critics])
-        return LinearQValues(outputs, critics[0].readout, self.discrete)
+            values = self._joined(self._modules_of(None), x, action)
+        values.bootstrap = self.bootstrap
+        return values
+
+    def _joined(self, modules: Sequence[QFunction], x: Tensor, action: Tensor | None) -> QValues:
+        """Values of all critics of some modules."""
+        if action is not None and action.dim() == 3 and not modules[0].takes_many:
+            x, action = repeat_rows(x, action.shape[1]), action.flatten(0, 1)
+        values = [module.evaluate(x, action) for module in modules]
+        return values[0] if len(values) == 1 else type(values[0]).join(values)
 
     def forward(self, x: Tensor, action: Tensor | None = None) -> Tensor:
         """Expected values ``(K, B, 1)`` of continuous actions, or ``(K, B, A)`` of all discrete ones."""
         return self.evaluate(x, action).expected()
 
-    def td_loss(self, target: Tensor, x: Tensor, action: Tensor) -> Tensor:
+    def td_loss(self, target: Values, x: Tensor, action: Tensor) -> Tensor:
         """Sum over critics of their mean error against the same target ``(B, 1)`` or ``(B, N)``."""
         return self.evaluate(x, None if self.discrete else action).td_loss(target, action)
 
@@ -163,47 +86,59 @@ class QEnsemble(nn.Module):
         """The discrete action ``(B,)`` that the mean of the critics prefers; the critics act as in evaluation."""
         if self.changes_in_training and self.training:
             with frozen(self):
-                return self(x).mean(dim=0).argmax(dim=1)
-        values = self.evaluate(x).expected()  # (K, B, A)
-        return (values[0] if len(self.critics) == 1 else values.mean(dim=0)).argmax(dim=1)
+                return self._preferred(self(x))
+        return self._preferred(self(x))
 
-    def target(self, x: Tensor, action: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
+    def _preferred(self, values: Tensor) -> Tensor:
+        """The best action ``(B,)`` by the mean of values ``(K, B, A)``."""
+        return (values[0] if len(self) == 1 else values.mean(dim=0)).argmax(dim=1)
+
+    def target(self, x: Tensor, action: Tensor, reduction: str = "min", lam: float = 0.75) -> Values:
         """Values ``(B, 1)`` or distributions ``(B, N)`` of the pairs, reduced over critics."""
         values = self.evaluate(x, None if self.discrete else action)
         return reduce_distributions(values.distributions(action), reduction, lam)
 
-    def greedy_target(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
+    def greedy_target(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Values:
         """``target`` at the discrete action that the mean of these critics prefers."""
         values = self.evaluate(x)
-        expected = values.expected()  # (K, B, A)
-        best = (expected[0] if len(self.critics) == 1 else expected.mean(dim=0)).argmax(dim=1)
+        best = self._preferred(values.expected())
         return reduce_distributions(values.distributions(best), reduction, lam)
 
-    def target_all(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Tensor:
+    def target_all(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Values:
         """``target`` of all discrete actions, ``(B, A, N)``."""
         return reduce_distributions(self.evaluate(x).all_distributions(), reduction, lam)
 
-    def detached(self, x: Tensor, action: Tensor, critic: int | None = 0) -> Tensor:
+    def policy_target(self, x: Tensor, probs: Tensor, reduction: str = "min", lam: float = 0.75) -> Values:
+        """``target`` of a discrete action drawn with ``probs`` ``(B, A)``: the expectation over actions, ``(B, N)``.
+
+        Quantiles are averaged level by level, explicit probabilities mixed; see ``expectation_over_actions``.
+        """
+        return expectation_over_actions(self.target_all(x, reduction, lam), probs)
+
+    def detached(self, x: Tensor, action: Tensor | None = None, critic: int | None = 0) -> Tensor:
         """Expected values for an actor step: gradients reach ``x`` and ``action`` but no critic.
 
-        ``(B, 1)`` of one critic, or ``(K, B, 1)`` of all for ``critic=None``. The critics act as in evaluation: no
-        dropout, and batch norm neither uses nor changes statistics of the batch.
+        ``(B, 1)`` of one critic, or ``(K, B, 1)`` of all for ``critic=None``; of all discrete actions ``(B, A)`` or
+        ``(K, B, A)``. The critics act as in evaluation: no dropout, and batch norm neither uses nor changes statistics
+        of the batch.
         """
+        modules = self._modules_of(critic)
         if self.plain_weights is not None:
-            weights = self.flat_weights if critic is None else self.plain_weights[critic]
-            n_members = len(self) if critic is None else 1
-            outputs = mlp(side_by_side(x, action), n_members, weights, frozen=True)
-            values = cast(LinearQFunction, self.critics[0]).readout.expected(outputs)
-            return values if critic is None else values[0]
-        module = self if critic is None else self.critics[critic]
-        with frozen(module):
-            return module(x, action)
+            all_of_them = len(modules) == len(self.critics)
+            weights = self.flat_weights if all_of_them else self.plain_weights[cast(int, critic)]
+            pairs = x if action is None else side_by_side(x, action)
+            outputs = mlp(pairs, len(modules), weights, frozen=True)
+            values = cast(LinearQFunction, modules[0]).read(outputs).expected()
+        else:
+            with frozen(*modules):
+                values = self._joined(modules, x, action).expected()
+        return values if critic is None else values[critic if modules[0].n_critics > 1 else 0]
 
     def expected_of_many(self, x: Tensor, actions: Tensor) -> Tensor:
         """Expected values ``(K, B, n)`` of n actions ``(B, n, A)`` for each observation."""
         return self(x, actions).squeeze(2).unflatten(1, (-1, actions.shape[1]))
 
-    def best_of(self, x: Tensor, actions: Tensor, reduction: str = "mix", lam: float = 0.75) -> tuple[Tensor, Tensor]:
+    def best_of(self, x: Tensor, actions: Tensor, reduction: str = "mix", lam: float = 0.75) -> tuple[Values, Tensor]:
         """``target`` of the best of n actions ``(B, n, A)``, ``(B, 1)`` or ``(B, N)``, and its index ``(B,)``.
 
         The best action has the greatest reduced expected value (Fujimoto et al. 2019, BCQ, eq. 13).
@@ -211,15 +146,15 @@ class QEnsemble(nn.Module):
         values, n = self.evaluate(x, actions), actions.shape[1]
         expected = reduce_values(values.expected().squeeze(2), reduction, lam).unflatten(0, (-1, n))  # (B, n)
         best = expected.argmax(dim=1)
-        reduced = reduce_distributions(values.distributions(actions.flatten(0, 1)), reduction, lam)
-        return pick_action(reduced.unflatten(0, (-1, n)), best), best
+        rows = torch.arange(len(x), device=x.device) * n + best
+        return reduce_distributions(values.rows(rows).distributions(best), reduction, lam), best
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """``module`` in evaluation mode and without gradients for its parameters, afterwards as it was before."""
-    params = [p for p in module.parameters() if p.requires_grad]
-    training = [m for m in module.modules() if m.training]
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Modules in evaluation mode and without gradients for their parameters, afterwards as they were before."""
+    params = [p for module in modules for p in module.parameters() if p.requires_grad]
+    training = [m for module in modules for m in module.modules() if m.training]
     for p in params:
         p.requires_grad = False
     for m in training:
@@ -241,13 +176,20 @@ def create_q_functions(
     n_critics: int,
     discrete: bool = False,
 ) -> QEnsemble:
-    """Critics of one kind, each with an encoder of its own."""
+    """Critics of one kind, each with an encoder of its own unless the factory says ``share_encoder``."""
     factory = Q_FUNCTIONS.resolve(q_func_factory)
 
-    def critic() -> QFunction:
+    def module(n: int) -> QFunction:
+        encoder: Encoder | EncoderWithAction
         if discrete:
-            return factory.create_discrete(create_encoder(encoder_factory, observation_shape), action_size)
-        encoder = create_encoder_with_action(encoder_factory, observation_shape, action_size)
-        return factory.create_continuous(encoder)
+            encoder = create_encoder(encoder_factory, observation_shape)
+        else:
+            encoder = create_encoder_with_action(encoder_factory, observation_shape, action_size)
+        critics = factory.create(encoder, action_size if discrete else None, n)
+        if critics.n_critics != n:
+            kind = type(factory).__name__
+            raise ValueError(f"{kind} made {critics.n_critics} critics with one encoder, {n} were asked for")
+        return critics
 
-    return QEnsemble(critic() for _ in range(n_critics))
+    modules = [module(n_critics)] if factory.share_encoder else [module(1) for _ in range(n_critics)]
+    return QEnsemble(modules, factory.bootstrap)

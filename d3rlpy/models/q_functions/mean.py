@@ -1,4 +1,4 @@
-"""``mean``: a critic that knows only the expected value of a pair."""
+"""``mean``: critics that know only the expected value of a pair."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bodies import Encoder, EncoderWithAction
-from .base import (
-    Q_FUNCTIONS,
-    ContinuousLinearQFunction,
-    DiscreteLinearQFunction,
-    QFunctionFactory,
-    Readout,
-)
+from .base import Q_FUNCTIONS, LinearQFunction, LinearValues, QFunctionFactory
 
 
-class MeanReadout(Readout):
+class MeanValues(LinearValues):
     """Outputs are expected values; the error is squared, or Huber's for discrete actions (Mnih et al. 2015, DQN)."""
 
-    def __init__(self, discrete: bool):
-        super().__init__()
-        self.discrete = discrete
+    def expected(self) -> Tensor:
+        return self.outputs
 
-    def expected(self, outputs: Tensor) -> Tensor:
-        return outputs
+    def all_distributions(self) -> Tensor:
+        return self.outputs[..., None]
 
-    def distributions(self, outputs: Tensor) -> Tensor:
-        return outputs[..., None] if self.discrete else outputs
+    def errors(self, target: Tensor, action: Tensor) -> Tensor:
+        """``(target - q)^2`` or ``huber(target - q)``."""
+        return self._loss(target, action, "none").mean(dim=-1)
 
-    def error(self, values: Tensor, target: Tensor) -> Tensor:
-        """Mean of ``(target - q)^2`` or ``huber(target - q)``."""
+    def error(self, target: Tensor, action: Tensor) -> Tensor:
+        return self._loss(target, action, "mean")
+
+    def _loss(self, target: Tensor, action: Tensor, reduction: str) -> Tensor:
         if target.dim() != 2:
             raise ValueError(f"target must have the shape (batch, values), got {tuple(target.shape)}")
+        values = self.distributions(action)  # (K, B, 1)
         shape = (*values.shape[:-1], target.shape[1])
         loss = F.huber_loss if self.discrete else F.mse_loss
-        return loss(values.expand(shape), target.expand(shape))
+        return loss(values.expand(shape), target.expand(shape), reduction=reduction)
+
+
+class MeanQFunction(LinearQFunction):
+    """Critics with one output for each action."""
+
+    values_type = MeanValues
 
 
 @Q_FUNCTIONS.register
@@ -47,8 +50,7 @@ class MeanQFunctionFactory(QFunctionFactory):
 
     TYPE: ClassVar[str] = "mean"
 
-    def create_discrete(self, encoder: Encoder, action_size: int) -> DiscreteLinearQFunction:
-        return DiscreteLinearQFunction(encoder, action_size, MeanReadout(discrete=True))
-
-    def create_continuous(self, encoder: EncoderWithAction) -> ContinuousLinearQFunction:
-        return ContinuousLinearQFunction(encoder, 1, MeanReadout(discrete=False))
+    def create(
+        self, encoder: Encoder | EncoderWithAction, action_size: int | None = None, n_critics: int = 1
+    ) -> MeanQFunction:
+        return MeanQFunction(encoder, action_size, n_critics)

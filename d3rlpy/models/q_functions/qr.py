@@ -1,4 +1,4 @@
-"""``qr``: a critic that knows quantiles of the return (Dabney et al. 2018, QR-DQN, arXiv:1710.10044)."""
+"""``qr``: critics that know quantiles of the return (Dabney et al. 2018, QR-DQN, arXiv:1710.10044)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ from torch import Tensor
 
 from ...functional import quantile_huber_loss
 from ..bodies import Encoder, EncoderWithAction
-from .base import (
-    Q_FUNCTIONS,
-    ContinuousLinearQFunction,
-    DiscreteLinearQFunction,
-    QFunctionFactory,
-    Readout,
-)
+from .base import Q_FUNCTIONS, LinearQFunction, LinearValues, QFunctionFactory, check_counts
+from .distribution import Distribution, Values
 
 
 def midpoints(n_quantiles: int) -> Tensor:
@@ -24,25 +19,35 @@ def midpoints(n_quantiles: int) -> Tensor:
     return (torch.arange(n_quantiles) + 0.5) / n_quantiles
 
 
-class QuantileReadout(Readout):
+def quantile_errors(quantiles: Tensor, target: Values, taus: Tensor) -> Tensor:
+    """Quantile Huber loss ``(K, B)`` of quantiles ``(K, B, N)`` of the levels ``taus`` against any target."""
+    if isinstance(target, Distribution):
+        return quantile_huber_loss(quantiles, target.values, taus, target.probs)
+    return quantile_huber_loss(quantiles, target, taus)
+
+
+class QuantileValues(LinearValues):
     """Outputs are quantiles at fixed levels; the error is the quantile Huber loss."""
 
+    def expected(self) -> Tensor:
+        return self.heads().mean(dim=-1)
+
+    def all_distributions(self) -> Tensor:
+        return self.heads()
+
+    def errors(self, target: Values, action: Tensor) -> Tensor:
+        return quantile_errors(self.distributions(action), target, self.q_func.taus)
+
+
+class QuantileQFunction(LinearQFunction):
+    """Critics with N outputs for each action."""
+
+    values_type = QuantileValues
     taus: Tensor
 
-    def __init__(self, n_quantiles: int, discrete: bool):
-        super().__init__()
-        self.n_quantiles, self.discrete = n_quantiles, discrete
+    def __init__(self, encoder: Encoder | EncoderWithAction, action_size: int | None, n_critics: int, n_quantiles: int):
+        super().__init__(encoder, action_size, n_critics, n_quantiles)
         self.register_buffer("taus", midpoints(n_quantiles), persistent=False)
-
-    def expected(self, outputs: Tensor) -> Tensor:
-        return self.distributions(outputs).mean(dim=-1, keepdim=not self.discrete)
-
-    def distributions(self, outputs: Tensor) -> Tensor:
-        return outputs.unflatten(-1, (-1, self.n_quantiles)) if self.discrete else outputs
-
-    def error(self, values: Tensor, target: Tensor) -> Tensor:
-        """Mean of the quantile Huber loss."""
-        return quantile_huber_loss(values, target, self.taus).mean()
 
 
 @Q_FUNCTIONS.register
@@ -59,12 +64,9 @@ class QRQFunctionFactory(QFunctionFactory):
     n_quantiles: int = 32
 
     def __post_init__(self) -> None:
-        if self.n_quantiles < 1:
-            raise ValueError(f"n_quantiles={self.n_quantiles} must be at least 1")
+        check_counts(self, "n_quantiles")
 
-    def create_discrete(self, encoder: Encoder, action_size: int) -> DiscreteLinearQFunction:
-        readout = QuantileReadout(self.n_quantiles, discrete=True)
-        return DiscreteLinearQFunction(encoder, action_size * self.n_quantiles, readout)
-
-    def create_continuous(self, encoder: EncoderWithAction) -> ContinuousLinearQFunction:
-        return ContinuousLinearQFunction(encoder, self.n_quantiles, QuantileReadout(self.n_quantiles, discrete=False))
+    def create(
+        self, encoder: Encoder | EncoderWithAction, action_size: int | None = None, n_critics: int = 1
+    ) -> QuantileQFunction:
+        return QuantileQFunction(encoder, action_size, n_critics, self.n_quantiles)
