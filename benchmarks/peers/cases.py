@@ -39,6 +39,10 @@ class Case:
 CASES = (
     Case("TD3+BC", "TD3PlusBC", "continuous", 256, 404),
     Case("SAC", "SAC", "continuous", 256, 564),
+    Case("IQL", "IQL", "continuous", 256, 524),
+    Case("AWAC", "AWAC", "continuous", 256, 564),
+    Case("CQL", "CQL", "continuous", 256, 6884),
+    Case("BCQ", "BCQ", "continuous", 256, 14940),
     Case("DQN", "DQN", "discrete", 32, 17.6),
     Case("DiscreteCQL", "DiscreteCQL", "discrete", 32),
     Case("DQN qr", "DQN", "discrete", 32, n_quantiles=32),

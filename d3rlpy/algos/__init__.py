@@ -6,26 +6,62 @@ from ..base import Algo
 from ..families import ActorCriticAlgo, ContinuousAlgo, DiscreteAlgo
 from ..hyperparameters import ALGORITHMS
 from ..registry import nearest
+from .awac import AWAC, DiscreteAWAC
+from .awr import AWR, DiscreteAWR
 from .bc import BC, DiscreteBC
+from .bcq import BCQ
+from .bear import BEAR
+from .cql import CQL
+from .crr import CRR
+from .ddpg import DDPG
+from .discrete_bcq import DiscreteBCQ
 from .discrete_cql import DiscreteCQL
+from .discrete_crr import DiscreteCRR
+from .discrete_sac import DiscreteSAC
 from .dqn import DQN, DoubleDQN
+from .iql import IQL, DiscreteIQL
+from .nfq import NFQ
+from .plas import PLAS, PLASWithPerturbation
+from .random_policy import DiscreteRandomPolicy, RandomPolicy
+from .rem import REM, EnsembleDQN
 from .sac import SAC
 from .td3 import TD3
 from .td3_plus_bc import TD3PlusBC
 
 __all__ = [
     "ALGORITHMS",
+    "AWAC",
+    "AWR",
     "BC",
+    "BCQ",
+    "BEAR",
+    "CQL",
+    "CRR",
+    "DDPG",
     "DQN",
+    "IQL",
+    "NFQ",
+    "PLAS",
+    "REM",
     "SAC",
     "TD3",
     "ActorCriticAlgo",
     "Algo",
     "ContinuousAlgo",
+    "DiscreteAWAC",
+    "DiscreteAWR",
     "DiscreteAlgo",
     "DiscreteBC",
+    "DiscreteBCQ",
     "DiscreteCQL",
+    "DiscreteCRR",
+    "DiscreteIQL",
+    "DiscreteRandomPolicy",
+    "DiscreteSAC",
     "DoubleDQN",
+    "EnsembleDQN",
+    "PLASWithPerturbation",
+    "RandomPolicy",
     "TD3PlusBC",
     "create_algo",
     "get_algo",

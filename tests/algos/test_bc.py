@@ -82,4 +82,4 @@ def test_imitation_has_no_values_and_says_so(cls):
     assert not hasattr(cls(), "predict_value")
     with pytest.raises(AttributeError, match="has no attribute 'predict_value'") as error:
         cls().predict_value([[0.0]], [0])
-    assert str(error.value.__cause__) == f"{cls.__name__} learns no values, so it has no predict_value"
+    assert str(error.value.__cause__) == f"{cls.__name__} has no action values, so it has no predict_value"
