@@ -160,6 +160,13 @@ class NormalPolicy(GaussianPolicy):
         return normal_log_prob(action, *self.normal(x))
 
 
+def candidate_noise(n: int, action_size: int) -> Tensor:
+    """Normal noise ``(n, A)`` for the same n candidates of every observation, the first of which is the mean."""
+    noise = torch.randn(n, action_size)
+    noise[0] = 0.0
+    return noise
+
+
 def pick_candidate(candidates: Tensor, index: Tensor) -> Tensor:
     """One of n candidates of each row, ``(B, A)`` from ``(B, n, A)`` by their indices ``(B,)``."""
     # By row numbers and not by gather: exported, onnx.reference can't gather from more than 64.

@@ -19,7 +19,7 @@ def critic(factory, discrete=True, n_critics=1):
     encoder = create_encoder(LINEAR, (2,)) if discrete else create_encoder_with_action(LINEAR, (2,), A)
     q = factory.create(encoder, A if discrete else None, n_critics).double()
     if hasattr(q, "frequencies"):
-        q.frequencies = np.pi * torch.arange(len(q.frequencies), dtype=torch.float64)
+        q.frequencies = np.pi * (q.frequencies / np.pi).round()  # as exact as the numpy twin
     return q
 
 

@@ -29,7 +29,7 @@ def test_cosines_begin_with_the_constant_one():
     with torch.no_grad():
         q.embed.weight.copy_(torch.tensor([[10.0, 100.0, 1.0], [0.0, 0.0, 1.0]]))
         q.embed.bias.fill_(0.5)
-    phi = q.evaluate(torch.zeros(1, 2, dtype=torch.float64)).embedding(torch.full((1, 1, 1), 0.5, dtype=torch.float64))
+    phi = q.evaluate(torch.zeros(1, 2, dtype=torch.float64)).embedding(torch.full((1, 1), 0.5, dtype=torch.float64))
     np.testing.assert_allclose(array(phi).ravel(), [10 - 1 + 0.5, 0], atol=1e-6)  # relu(-0.5) = 0
 
 
@@ -37,13 +37,13 @@ def test_cosines_begin_with_the_constant_one():
 @pytest.mark.parametrize("n_critics", [1, 2])
 def test_quantiles_are_those_of_equation_4(discrete, n_critics):
     q, (x, action, _, _) = critic(FACTORY, discrete, n_critics), batch()
-    taus = torch.rand(1, B, N, dtype=torch.float64)
+    taus = torch.rand(N, dtype=torch.float64)
     got = array(evaluate(q, x, action).quantiles(taus))
     f = features(q, x, action)
     for k in range(n_critics):
         for b in range(B):
             for a in range(A if discrete else 1):
-                wanted = [implicit_quantile(q, f[b], a, tau, k) for tau in array(taus)[0, b]]
+                wanted = [implicit_quantile(q, f[b], a, tau, k) for tau in array(taus)]
                 np.testing.assert_allclose(got[k, b, a], wanted, rtol=1e-6, atol=1e-9)
 
 
@@ -66,23 +66,22 @@ def test_the_loss_is_that_of_equation_3_at_drawn_levels(discrete, training, draw
     q, (x, action, ids, target) = critic(FACTORY, discrete, 2).train(training), batch()
     loss = evaluate(q, x, action).td_loss(target, ids if discrete else action)
     (taus,) = drawn
-    assert taus.shape == (1, B, N)
+    assert taus.shape == (N,)
     f, total = features(q, x, action), 0.0
     for k in range(2):
         for b in range(B):
-            own = [implicit_quantile(q, f[b], ids[b].item() if discrete else 0, t, k) for t in array(taus)[0, b]]
-            total += kinds.quantile_loss(own, array(taus)[0, b], array(target)[b]) / B
+            own = [implicit_quantile(q, f[b], ids[b].item() if discrete else 0, t, k) for t in array(taus)]
+            total += kinds.quantile_loss(own, array(taus), array(target)[b]) / B
     assert loss.item() == pytest.approx(total, rel=1e-6)
 
 
 def test_levels_are_drawn_anew_for_target_and_prediction_although_slow_copies_never_train(drawn):
     impl = DQN(q_func_factory=FACTORY, random_state=0).create_impl((2,), A).impl.train()
     impl.step(random_batch(B, (2,), A, discrete=True))
-    target, own = (levels for levels in drawn if levels.shape == (1, B, N))
+    target, own = (levels for levels in drawn if levels.shape == (N,))
     assert not torch.equal(target, own)
     assert target.min() >= 0
     assert target.max() < 1
-    assert len(target.unique()) == target.numel()  # one set for each row
     assert not impl.targ_q_funcs.training
 
 
@@ -111,7 +110,7 @@ def test_quantiles_learn_a_known_distribution():
         optim.zero_grad()
         q.td_loss(target, x, ids).backward()
         optim.step()
-    z = q.evaluate(x[:1]).quantiles(torch.tensor([[[0.1, 0.3, 0.7, 0.9]]])).flatten()
+    z = q.evaluate(x[:1]).quantiles(torch.tensor([0.1, 0.3, 0.7, 0.9])).flatten()
     np.testing.assert_allclose(array(z), [0, 0, 10, 10], atol=1.0)
     assert q(x[:1]).item() == pytest.approx(5, abs=0.7)
 

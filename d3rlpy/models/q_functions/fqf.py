@@ -44,6 +44,11 @@ class FractionValues(ImplicitValues):
         """``(tau_i + tau_{i+1}) / 2`` ``(K, B, N)``, without gradient."""
         return self.taus.detach() - self.log_probs.detach().exp() / 2
 
+    def quantiles(self, taus: Tensor) -> Tensor:
+        """``Z_tau(x, a)`` ``(K, B, A, N)`` at levels of each row, ``(K, B, N)``."""
+        scaled = self.features[:, :, None] * self.weights["head"][:, None]  # (K, B, A, F)
+        return scaled @ self.embedding(taus).transpose(2, 3) + self.weights["head_bias"][:, None, :, None]
+
     @cached_property
     def known(self) -> Distribution:
         """``sum_i (tau_{i+1} - tau_i) delta_{Z(midway_i)}`` ``(K, B, A, N)``: quantiles and their intervals' widths."""
