@@ -367,6 +367,9 @@ class Algo(BaseEstimator):
             getattr(mine, names[1]).load_state_dict(getattr(theirs, their_names[1], source).state_dict())
         for name in names[2:]:
             getattr(mine, name).load_state_dict(getattr(theirs, name).state_dict())
+        noise, theirs_noise = (getattr(impl, "noise", None) for impl in (mine, theirs))
+        if what == "policy" and noise is not None and theirs_noise is not None and noise.shape == theirs_noise.shape:
+            noise.copy_(theirs_noise)
 
 
 def _in_eval_mode(impl: AlgorithmImpl, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

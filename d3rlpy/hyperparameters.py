@@ -119,8 +119,10 @@ def check_value(owner: str, name: str, value: Any, field: dataclasses.Field[Any]
             wanted = "a whole number" if kind == "int" else "a number"
             raise ValueError(f"{owner}: {name} must be {wanted}, got {value!r}")
         if not (meta.get("low", -float("inf")) <= value <= meta.get("high", float("inf"))) or math.isinf(value):
-            bounds = f"[{meta.get('low', '-inf')}, {meta.get('high', 'inf')}]"
+            bounds = f"[{meta.get('low', '-inf')}, " + (f"{meta['high']}]" if "high" in meta else "inf)")
             raise ValueError(f"{owner}: {name}={value!r} is out of bounds, it must lie in {bounds}")
+    if kind == "bool" and not isinstance(value, bool):
+        raise ValueError(f"{owner}: {name} must be True or False, got {value!r}")
     if "options" in meta and value not in meta["options"]:
         raise ValueError(f"{owner}: {name}={value!r} is unknown, it must be one of {list(meta['options'])}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .kernels import settle_allocator
 from .models.optimizers import OPTIMIZERS, Optimizer
 from .models.q_functions import QEnsemble, create_q_functions, pick_action
+from .models.q_functions.ensemble import CHANGE_IN_TRAINING, frozen
 from .preprocessing import Scalers
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class AlgorithmImpl(nn.Module, ABC):
         self.grad_step = 0
         self.build()
         self.to(device=device, dtype=torch.float32)
+        self.changes_in_training = any(isinstance(m, CHANGE_IN_TRAINING) for m in self.modules())
         self.eval()
 
     @abstractmethod
@@ -199,6 +201,12 @@ class AlgorithmImpl(nn.Module, ABC):
     def sample_action(self, observations: Tensor) -> Tensor:
         """Actions drawn from the policy; the greedy ones for a deterministic policy."""
         return self.best_action(observations)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """No gradients, and networks act as in evaluation: for targets and weights, which are constants of a loss."""
+        with torch.no_grad(), frozen(self) if self.changes_in_training else nullcontext():
+            yield
 
     def step(self, batch: Batch) -> Metrics:
         """Count the update, k = 1, 2, ..., and make it. What has the interval i happens when k % i == 0."""
@@ -256,7 +264,7 @@ class ValueImpl(AlgorithmImpl):
 
     def td_target(self, batch: Batch) -> Tensor:
         """``r + gamma^n (1 - d) target``."""
-        with torch.no_grad():
+        with self.reading():
             return batch.rewards + batch.discounts * self.target(batch)
 
     def td_loss(self, batch: Batch) -> Tensor:

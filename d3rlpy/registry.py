@@ -121,7 +121,7 @@ class Registry(Generic[T]):
         if isinstance(value, dict) and isinstance(value.get("type"), str):
             return self._from_dict(value["type"], value)
         raise TypeError(
-            f"expected a {self.kind}, its name (one of {sorted(self.classes)}) "
+            f"expected an object of the kind {self.kind}, its name (one of {sorted(self.classes)}) "
             f"or a dictionary with 'type' and 'params', got {value!r}"
         )
 

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from sklearn.base import BaseEstimator, clone
 
-from d3rlpy.algos import BC, DQN, TD3, TD3PlusBC
+from d3rlpy.algos import BC, CQL, DQN, TD3, TD3PlusBC
 from d3rlpy.hyperparameters import (
     ALGORITHMS,
     check_hyperparameters,
@@ -180,3 +180,13 @@ def test_factories_are_immutable_and_comparable():
     assert VectorEncoderFactory(hidden_units=[8, 8]) == VectorEncoderFactory(hidden_units=(8, 8))
     with pytest.raises(dataclasses.FrozenInstanceError):
         PixelEncoderFactory().feature_size = 3
+
+
+def test_a_switch_takes_true_and_false_only():
+    with pytest.raises(ValueError, match="CQL: soft_q_backup must be True or False, got 'no'"):
+        CQL(soft_q_backup="no").create_impl((3,), 2)
+
+
+def test_a_bound_without_end_is_written_as_open():
+    with pytest.raises(ValueError, match=r"it must lie in \[0, inf\)"):
+        CQL(conservative_weight=float("inf")).create_impl((3,), 2)

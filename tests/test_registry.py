@@ -58,7 +58,7 @@ def test_unknown_name_suggests_the_nearest():
 
 @pytest.mark.parametrize("value", [3, None, {"params": {}}, object()])
 def test_other_things_are_refused_with_what_is_expected(value):
-    with pytest.raises(TypeError, match=r"expected a animal, its name \(one of \['dog'\]\) or a dictionary"):
+    with pytest.raises(TypeError, match=r"of the kind animal, its name \(one of \['dog'\]\) or a dictionary"):
         make_registry().resolve(value)
 
 
@@ -96,8 +96,11 @@ def test_class_that_is_defined_again_takes_the_place_of_the_first():
         ),
         ({"type": "dog", "params": None}, "'params' of the animal 'dog' must be a dictionary, got None"),
         ({"type": "dog", "params": [3]}, r"'params' of the animal 'dog' must be a dictionary, got \[3\]"),
-        ({"type": 5}, r"expected a animal, its name .* or a dictionary with 'type' and 'params', got \{'type': 5\}"),
-        ({"type": ["dog"]}, r"expected a animal, .* got \{'type': \['dog'\]\}"),
+        (
+            {"type": 5},
+            r"of the kind animal, its name .* or a dictionary with 'type' and 'params', got \{'type': 5\}",
+        ),
+        ({"type": ["dog"]}, r"of the kind animal, .* got \{'type': \['dog'\]\}"),
     ],
 )
 def test_dictionary_of_another_form_is_refused(value, message):

@@ -4,9 +4,9 @@ Paper: Nair, Dalal, Gupta, Levine 2020, arXiv:2006.09359, algorithm 1 and its eq
 weights are a softmax over the mini-batch, so they sum to 1: equation 13 up to a factor for each batch, and a loss that
 doesn't grow with the batch. The policy is a Gaussian around ``tanh``, not squashed, whose standard deviation doesn't
 depend on the state and lies in [e^-6, 1].
-Differs from the authors' code: the policy has the width of the other networks here (theirs: 4 layers of 256), drawn
-actions are clamped to [-1, 1], and the error of the critics is summed over critics. The paper treats continuous
-actions; with discrete ones the policy is categorical, and expectations over its actions are computed, not drawn.
+Differs from the authors' code: the policy has the width of the other networks here (theirs: 4 layers of 256), and drawn
+actions are clamped to [-1, 1]. The paper treats continuous actions; with discrete ones the policy is categorical, and
+expectations over its actions are computed, not drawn.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ..impl import ActorCriticImpl, AlgorithmImpl, Batch, Metrics, gradient_step
 from ..models.encoders import EncoderFactory, create_encoder_with_action
 from ..models.imitators import ConditionalVAE
 from ..models.optimizers import AdamFactory, Optimizer, OptimizerFactory
-from ..models.policies import ResidualPolicy
+from ..models.policies import ResidualPolicy, pick_candidate
 from ..models.q_functions.ensemble import frozen
 
 
@@ -95,7 +95,7 @@ class BCQImpl(VAEImpl, ActorCriticImpl):
         return -self.q_funcs.detached(x, self.policy(x, action, self.hp.action_flexibility), critic=0).mean()
 
     def best_action(self, observations: Tensor) -> Tensor:
-        """The candidate with the greatest ``Q_1`` (eq. 10); the latents are the same for all observations and calls."""
+        """The candidate with the greatest ``Q_1``; the latents are the same for all observations and calls."""
         return self.choose(observations, self.noise.expand(observations.shape[0], -1, -1))
 
     def sample_action(self, observations: Tensor) -> Tensor:
@@ -105,10 +105,7 @@ class BCQImpl(VAEImpl, ActorCriticImpl):
     def choose(self, x: Tensor, latent: Tensor) -> Tensor:
         actions, n = self.candidates(x, latent, self.policy), latent.shape[1]  # (B, n, A)
         best = self.q_funcs.detached(x, actions, critic=0).unflatten(0, (-1, n)).argmax(dim=1)  # (B, 1)
-        first = n * torch.arange(
-            x.shape[0], device=best.device
-        )  # rows of actions; onnx.reference can't gather from 100
-        return actions.flatten(0, 1).index_select(0, first + best.squeeze(1))
+        return pick_candidate(actions, best.squeeze(1))
 
 
 @hyperparameters

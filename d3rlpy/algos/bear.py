@@ -2,10 +2,10 @@
 
 Paper: Kumar, Fu, Tucker, Levine 2019, arXiv:1906.00949v2, algorithm 1 and equation 1. Its estimate of the MMD keeps the
 diagonals: for n samples of equal distributions the square is ``(2 / n) (1 - E k(x, x'))`` on average and not 0.
-As in the authors' code: kernels ``exp(-d / (2 sigma))``; samples compared before tanh; a conditional VAE stands for the
-data's policy; log alpha clamped to [-5, 10]; Q left out during a warm-up; acting by the first critic.
-Differs from both: an entropy bonus as in SAC, whose temperature learns once the warm-up is over;
-``temp_learning_rate=0, initial_temperature=1e-20`` removes it.
+As in the authors' code: kernels ``exp(-d / (2 sigma))``; samples compared before tanh; a conditional VAE for the policy
+of the data; log alpha clamped to [-5, 10]; Q left out during a warm-up; acting by the first critic. They also clamp the
+noise of the policy's samples to 0.5, average Q over all of them, and act by the best of 10. Differs from both: an
+entropy bonus as in SAC after the warm-up; ``temp_learning_rate=0, initial_temperature=1e-20`` removes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..models.encoders import EncoderFactory
 from ..models.imitators import ConditionalVAE
 from ..models.optimizers import AdamFactory, OptimizerFactory
 from ..models.parameters import PositiveParameter
-from ..models.policies import pick_candidate
+from ..models.policies import candidate_noise, pick_candidate
 from ..models.q_functions import pick_action
 from ..models.q_functions.ensemble import frozen
 from .sac import SAC, SACImpl
@@ -39,7 +39,7 @@ class BEARImpl(SACImpl):
         self.imitator_optim = self.optimizer("imitator", [self.imitator])
         self.alpha = PositiveParameter(self.hp.initial_alpha)
         self.alpha_optim = self.optimizer("alpha", [self.alpha])
-        self.register_buffer("noise", torch.randn(self.hp.n_action_samples, self.action_size))
+        self.register_buffer("noise", candidate_noise(self.hp.n_action_samples, self.action_size))
 
     def update(self, batch: Batch) -> Metrics:
         """Algorithm 1: the imitator, the critics, the actor and the multiplier, the slow copies."""
@@ -59,7 +59,7 @@ class BEARImpl(SACImpl):
         """``max_i (lam min_j Q-_j(s', a_i) + (1 - lam) max_j Q-_j(s', a_i)) - temp log pi-(a_i|s')``, ``a_i ~ pi-``."""
         actions, log_probs = self.targ_policy.sample_n(batch.next_observations, self.hp.n_target_samples)
         values, best = self.targ_q_funcs.best_of(batch.next_observations, actions, "mix", self.hp.lam)
-        return values - self.temp() * pick_action(log_probs, best)
+        return values if self.is_warming_up else values - self.temp() * pick_action(log_probs, best)
 
     def update_actor(self, batch: Batch) -> Metrics:
         """The actor; for the same samples the multiplier and, once the warm-up is over, the temperature."""
@@ -76,7 +76,7 @@ class BEARImpl(SACImpl):
 
     @property
     def is_warming_up(self) -> bool:
-        """Whether the policy still learns to imitate only."""
+        """Whether the policy still learns to imitate only, without Q and entropy."""
         return self.grad_step <= self.hp.warmup_steps
 
     def actor_loss(self, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ and the samples of appendix F.
 As in the authors' code: a third of the samples is drawn at s' but valued at s; their sum is not divided by their
 number, which only the threshold notices; each critic pays ``alpha (w gap - threshold)``; alpha is at most 1e6.
 Differs from it: alpha is cut off after its step, because cut off inside the loss it could never return; a target
-without entropy takes the policy's best action, not a sample; alpha and the critics learn from the same samples.
+without entropy takes the policy's best action, not a sample; the critics use alpha as it is after its step.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ..families import ActorCritic, ActorCriticAlgo
 from ..hyperparameters import algorithm, hp, hyperparameters
 from ..impl import ActorCriticImpl, Batch, Metrics, hard_sync, soft_sync, target_copy
 from ..models.encoders import create_encoder
-from ..models.policies import NormalPolicy, pick_candidate
+from ..models.policies import NormalPolicy, candidate_noise, pick_candidate
 
 
 class CRRImpl(ActorCriticImpl):
@@ -35,7 +35,7 @@ class CRRImpl(ActorCriticImpl):
     def build_policy(self) -> None:
         encoder = create_encoder(self.hp.actor_encoder_factory, self.observation_shape)
         self.policy = NormalPolicy(encoder, self.action_size)
-        self.register_buffer("noise", torch.randn(self.hp.n_action_samples, self.action_size))
+        self.register_buffer("noise", candidate_noise(self.hp.n_action_samples, self.action_size))
 
     def update(self, batch: Batch) -> Metrics:
         """Algorithm 1: every ``update_actor_interval`` updates the actor; the critics; the slow copies."""

@@ -2,9 +2,9 @@
 
 Paper: Fujimoto, Conti, Ghavamzadeh, Pineau 2019, "Benchmarking batch deep reinforcement learning algorithms",
 arXiv:1910.01708.
-Differs from the authors' code: the imitator is a network of its own, where theirs shares the convolutions with Q; the
-penalty on its logits weighs 0.5, theirs 0.01; an ensemble is possible as in DQN. An action as probable as the threshold
-demands is allowed, so the most probable one always is, also at ``action_flexibility=1``.
+Differs from the authors' code: the imitator is a network of its own, where theirs shares convolutions of images with Q;
+the penalty on its logits weighs 0.5, theirs 0.01; an ensemble is possible as in DQN. An action as probable as the
+threshold demands is allowed, so the most probable one always is, also at ``action_flexibility=1``.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Paper: Christodoulou 2019, "Soft actor-critic for discrete action settings", arXiv:1910.07207, equations 10 to 12 and
 algorithm 1.
 Differs from the paper: the error of critics that know expected values is Huber's, as for all discrete actions here, and
-the slow copies of the critics are renewed at intervals. The target entropy is a parameter; its default, 0.98 of the
-largest entropy, is the paper's. With quantile critics the target is the expectation over actions of their quantiles.
+the slow copies of the critics are renewed at intervals, where algorithm 1 writes a soft update. The target entropy is a
+parameter; its default, 0.98 of the largest entropy, is the paper's. With quantile critics the target is the expectation
+over actions of their quantiles.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class DiscreteSACImpl(ActorCriticImpl):
         given = 0.98 * largest if self.hp.target_entropy is None else self.hp.target_entropy
         if not 0.0 <= given <= largest:
             raise ValueError(
-                f"target_entropy={given!r} must lie in [0, {largest:.5g}], from the entropy of a fixed choice to that "
-                f"of {self.action_size} actions of equal probability"
+                f"DiscreteSAC: target_entropy={given!r} must lie in [0, {largest:.5g}], from the entropy of a fixed "
+                f"choice to that of {self.action_size} actions of equal probability"
             )
         return given
 

@@ -6,9 +6,9 @@ policy in a loop of its own, here as in the authors' code it learns along, and t
 policy's weights come from the slow critics as they were before this update and from the new V in both orders, so both
 compute the same; the slow critics are evaluated once.
 Differs from the authors' code: the learning rate of the policy is constant unless its optimizer factory has a
-schedule (theirs: cosine decay); the error of the critics is summed over critics; any Q function serves, through its
-expected value, and is regressed onto the scalar target. The paper treats continuous actions; with discrete ones the
-critics read the state alone and the policy is categorical, nothing else changes.
+schedule (theirs: cosine decay); the policy's log standard deviation is bounded by a sigmoid (theirs: clipped); any Q
+function serves, through its expected value, and is regressed onto the scalar target. The paper treats continuous
+actions; with discrete ones the critics read the state alone and the policy is categorical, nothing else changes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class IQLImpl(ActorCriticImpl):
 
     def policy_loss(self, batch: Batch, q: Tensor) -> Tensor:
         """``-E[min(exp(beta (min_i Q-_i(s, a) - V(s))), max_weight) log pi(a|s)]`` (eq. 7)."""
-        with torch.no_grad():
+        with self.reading():
             advantage = q - self.value_func(batch.observations)
             weight = (self.hp.weight_temp * advantage).exp().clamp(max=self.hp.max_weight)
         return -(weight * self.policy.log_prob(batch.observations, batch.actions)).mean()

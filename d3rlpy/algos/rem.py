@@ -63,7 +63,7 @@ class REMImpl(EnsembleDQNImpl):
 
     def draw_weights(self) -> Tensor:
         """``alpha_k = u_k / sum_j u_j`` with ``u`` uniform in [0, 1)."""
-        u = torch.rand(self.hp.n_critics, device=self.device)
+        u = torch.rand(self.hp.n_critics, device=self.device).clamp_(min=1e-8)  # a single 0 has no share
         return u / u.sum()
 
     def estimates(self, q_funcs: QEnsemble, x: Tensor) -> Tensor:

@@ -209,6 +209,17 @@ def test_multiplier_and_temperature_without_learning_rate_stay():
     assert (impl.alpha().item(), impl.temp().item()) == pytest.approx((2.0, 0.3))
 
 
+def test_the_target_has_no_entropy_during_the_warm_up(drawn):
+    targets = [
+        impl_of(warmup, initial_temperature=temp).td_target(a_batch())
+        for warmup in (True, False)
+        for temp in (0.3, 1e-20)
+    ]
+    assert torch.equal(targets[0], targets[1])
+    assert torch.equal(targets[0], targets[3])
+    assert not torch.allclose(targets[2], targets[3])
+
+
 def test_the_temperature_waits_for_the_end_of_the_warm_up():
     """Update k = warmup_steps is the last that only imitates."""
     impl = impl_of(warmup_steps=2)

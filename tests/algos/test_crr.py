@@ -204,6 +204,7 @@ def test_predict_is_the_best_of_the_actions_of_a_constant_noise():
     best = impl.best_action(torch.from_numpy(x)).detach().numpy()
     assert best == pytest.approx(pick(drawn, q.argmax(axis=1)))
     assert len(np.unique(q.argmax(axis=1))) > 1
+    assert drawn[:, 0] == pytest.approx(impl.policy(torch.from_numpy(x)).detach().numpy())  # the mean is a candidate
     assert np.array_equal(best, impl.best_action(torch.from_numpy(x)).detach().numpy())
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from d3rlpy.algos import PLAS, PLASWithPerturbation
+from d3rlpy.algos import BCQ, BEAR, CRR, PLAS, PLASWithPerturbation
 from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.models.q_functions import QRQFunctionFactory
 from d3rlpy.testing import two_step_dataset
@@ -202,3 +202,13 @@ def test_the_best_actions_of_the_data_are_found_and_the_perturbation_goes_beyond
     )  # fmt: skip
     algo.fit(two_step_dataset(behavior=(-0.1, 0.1)), n_steps=700, **QUIET)
     assert algo.predict(STATES)[:, 0] == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("cls", [BCQ, BEAR, CRR])
+def test_a_copied_policy_and_copied_critics_act_as_the_source(cls):
+    """The noise of the candidates is part of the policy."""
+    source, copy = (cls(random_state=seed).create_impl((3,), 2) for seed in (0, 1))
+    copy.copy_policy_from(source)
+    copy.copy_q_function_from(source)
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    assert np.array_equal(copy.predict(x), source.predict(x))
