@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-pendulum test test-fast check format docs bench bench-quick build clean
+.PHONY: demo demo-pendulum test test-fast check format docs bench bench-quick pages build clean
 
 demo: $(STAMP)  ## CartPole: train, evaluate, save, reload, export; about 3 minutes
 	$(BIN)/python examples/cartpole.py
@@ -38,6 +38,9 @@ bench: $(STAMP)  ## all figures, beside releases 1.1.1 and 2.8.1 of the original
 
 bench-quick: $(STAMP)  ## updates a second against our own plain path, 2 minutes
 	$(BIN)/python benchmarks/compare.py --no-peers
+
+pages: $(STAMP)  ## parameter and score tables of docs/algorithms
+	$(BIN)/python docs/generate.py
 
 build: $(STAMP)  ## sdist and wheel in dist/
 	$(BIN)/python -m build
