@@ -21,7 +21,7 @@ from ..impl import ActorCriticImpl, AlgorithmImpl, Batch, Metrics, gradient_step
 from ..models.encoders import EncoderFactory, create_encoder_with_action
 from ..models.imitators import ConditionalVAE
 from ..models.optimizers import AdamFactory, Optimizer, OptimizerFactory
-from ..models.policies import ResidualPolicy, pick_candidate
+from ..models.policies import ResidualPolicy
 from ..models.q_functions.ensemble import frozen
 
 
@@ -105,7 +105,9 @@ class BCQImpl(VAEImpl, ActorCriticImpl):
     def choose(self, x: Tensor, latent: Tensor) -> Tensor:
         actions, n = self.candidates(x, latent, self.policy), latent.shape[1]  # (B, n, A)
         best = self.q_funcs.detached(x, actions, critic=0).unflatten(0, (-1, n)).argmax(dim=1)  # (B, 1)
-        return pick_candidate(actions, best.squeeze(1))
+        # By row numbers of the observations: exported, the candidates don't know the size of the batch.
+        first = n * torch.arange(x.shape[0], device=best.device)
+        return actions.flatten(0, 1).index_select(0, first + best.squeeze(1))
 
 
 @hyperparameters
