@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from learning_cases import OFFLINE, SHOWN
+from learning_cases import OFFLINE, SHOWN, all_cases
 
 Row = dict[str, Any]
 BASELINES = {"BC", "DiscreteBC"}
@@ -40,6 +40,12 @@ def curve(group: list[Row]) -> str:
     return ", ".join(f"{np.mean(point):.1f}" for point in points)
 
 
+def reached(group: list[Row]) -> str:
+    """Updates at the last point, and those that were planned if the limit of time came first."""
+    planned, made = group[0]["n_steps"], min(row["scores"][-1][0] for row in group)
+    return f"{made:,}" if made == planned else f"{made:,} of {planned:,}"
+
+
 def markdown(rows: list[Row]) -> str:
     lines = [" | ".join(HEAD), " | ".join(["---"] * len(HEAD))]
     for group in grouped(rows):
@@ -49,7 +55,7 @@ def markdown(rows: list[Row]) -> str:
             row["dataset"],
             row["algorithm"],
             params,
-            f"{row['n_steps']:,}",
+            reached(group),
             str(len(group)),
             curve(group),
             with_error(group, "last"),
@@ -74,4 +80,7 @@ def claims(rows: list[Row]) -> str:
         beside_cloning = dataset.endswith("random") or dataset.startswith("hopper")
         if beside_cloning and last <= cloned.get(dataset, -np.inf):
             found.append(f"{dataset}: {name} ends at {last:.1f}, cloning at {cloned[dataset]:.1f}")
-    return "\n".join(["Not reached:", *(f"- {line}" for line in found)]) if found else "Everything claimed was reached."
+    names = {case.name for case in all_cases()}
+    there = len(names & {f"{row['dataset']}/{row['algorithm']}/{row['seed']}" for row in rows})
+    verdict = "Not reached:" if found else "No run that is there falls short."
+    return "\n".join([f"{there} of {len(names)} runs are there. {verdict}", *(f"- {line}" for line in found)])
