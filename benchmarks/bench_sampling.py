@@ -18,6 +18,7 @@ import h5py  # noqa: F401  its import is not part of a load
 import numpy as np
 
 from d3rlpy.dataset import MDPDataset, PermutationSampler, RandomSampler, rows_of
+from d3rlpy.online import ReplayBuffer
 
 Arrays = dict[str, np.ndarray]
 VECTOR, N_STEP = "vector, 1 step, million samples/s", "vector, 3 steps, million samples/s"
@@ -49,8 +50,10 @@ def image_arrays(n_rows: int) -> Arrays:
 
 def sampler_of(dataset: MDPDataset, kind: type, batch_size: int, **options) -> Callable[[], float]:
     """A function that samples for about 0.2 seconds and returns millions of samples a second."""
-    sample = kind(*rows_of(dataset), batch_size, seed=0, **options).sample
+    return speed_of(kind(*rows_of(dataset), batch_size, seed=0, **options).sample, batch_size)
 
+
+def speed_of(sample: Callable[[], object], batch_size: int) -> Callable[[], float]:
     def window() -> float:
         count, start = 0, perf_counter()
         while perf_counter() - start < 0.2:
@@ -61,6 +64,20 @@ def sampler_of(dataset: MDPDataset, kind: type, batch_size: int, **options) -> C
 
     window()
     return window
+
+
+def step_and_sample(dataset: MDPDataset, batch_size: int) -> Callable[[], float]:
+    """The same for a full replay buffer: one step is appended before each batch."""
+    buffer = ReplayBuffer(len(dataset.rows), dataset=dataset)
+    sample, observations, action = buffer.make_sampler(batch_size, seed=0).sample, dataset.observations, np.zeros(3)
+    time = iter(range(10**9))
+
+    def step() -> None:
+        t = next(time) % (len(observations) - 1)
+        buffer.append(observations[t], action, 0.5, False, t % 1000 == 999, observations[t + 1])
+        sample()
+
+    return speed_of(step, batch_size)
 
 
 def time_to_sample(make: Callable[[], MDPDataset]) -> Callable[[], float]:
@@ -85,6 +102,7 @@ def measure(windows: int, folder: str) -> dict[str, list[float]]:
         VECTOR: sampler_of(vectors, PermutationSampler, 256),
         N_STEP: sampler_of(vectors, PermutationSampler, 256, n_steps=3),
         "vector, with replacement, million samples/s": sampler_of(vectors, RandomSampler, 256),
+        "vector, a step and a batch, million samples/s": step_and_sample(vectors, 256),
         "4 frames of 84x84, million samples/s": sampler_of(frames, PermutationSampler, 32, n_frames=4),
         "100k rows ready from arrays, ms": time_to_sample(lambda: MDPDataset(**arrays)),
         "1M rows ready from arrays, ms": time_to_sample(lambda: MDPDataset(**large)),

@@ -6,9 +6,14 @@ from .rows import Rows
 MOST_STEPS: int
 LINK_KIND: int
 NO_TRANSITION: int
+KNOWN_APART: int
+NOT_KNOWN: int
+FOLLOWS: int
 ENDS_EPISODE: int
 
 def link_rows(terminals: np.ndarray, ends: np.ndarray, successor_rows: np.ndarray, links: np.ndarray) -> None: ...
+def count_back(links: np.ndarray, row: int, most: int) -> None: ...
+def count_all(links: np.ndarray, newest: int, most: int) -> None: ...
 def as_bytes(array: np.ndarray) -> np.ndarray: ...
 
 class Gather:

@@ -13,9 +13,14 @@ bits, says how row ``i`` goes on:
 belongs to no row (-1) and stands for "not known". Rows are copied as bytes, so the dtype of observations and
 actions does not matter. Reference in pure Python: ``tests/dataset/reference.py``. Timing:
 ``benchmarks/bench_sampling.py``.
+
+Row 0 follows on the last row, so that the same functions serve a ring (``ring.py``), where an episode may run
+across the end of the arrays; in a data set nothing follows on the last row. Two things differ in a ring: the
+successor after row ``i`` is ``successors[slots[i]]``, and the number of following transitions is cut at what
+the samplers of that ring need, so that a new row changes few others.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 from libc.string cimport memcpy
 
 cdef enum:
@@ -30,6 +35,9 @@ cdef enum:
 MOST_STEPS = STEPS
 LINK_KIND = KIND
 NO_TRANSITION = NOTHING
+KNOWN_APART = STORED
+NOT_KNOWN = UNKNOWN
+FOLLOWS = NEXT_ROW
 ENDS_EPISODE = END
 
 
@@ -41,6 +49,7 @@ cdef struct Storage:
     const uint16_t* links
     const float* discount  # NULL: gamma at every step
     const int64_t* successor_rows
+    const int32_t* slots  # NULL: successors are found by ``successor_rows``
     const uint8_t* successors
     int64_t n_rows
     int64_t n_successors
@@ -97,6 +106,36 @@ def link_rows(
         write_links(&terminals[0], &ends[0], &successor_rows[0], successor_rows.shape[0], n, &links[0])
 
 
+cdef inline int64_t row_before(int64_t row, int64_t n) noexcept nogil:
+    """The row that ``row`` comes after, in a ring of ``n`` rows."""
+    return row - 1 if row > 0 else n - 1
+
+
+def count_back(uint16_t[::1] links, int64_t row, int64_t most):
+    """``row`` of a ring has become a transition: say so in at most ``most`` rows that are linked to it from behind."""
+    cdef int64_t n = links.shape[0], steps
+    if not 0 <= row < n or not 1 <= most <= STEPS:
+        raise ValueError(f"row {row} of {n} or most={most} cannot be")
+    for steps in range(1, most + 1):
+        row = row_before(row, n)
+        if (links[row] & KIND) != NEXT_ROW:  # so is at least the newest row
+            break
+        links[row] = NEXT_ROW | steps
+
+
+def count_all(uint16_t[::1] links, int64_t newest, int64_t most):
+    """Write the number of linked transitions that follow, at most ``most``, into every row of a ring."""
+    cdef int64_t n = links.shape[0], row = newest, k
+    cdef uint16_t after = NOTHING
+    if not 0 <= newest < n or not 1 <= most <= STEPS or (links[newest] & KIND) == NEXT_ROW:
+        raise ValueError(f"newest={newest} of {n} rows or most={most} cannot be")
+    for k in range(n):
+        if (links[row] & KIND) == NEXT_ROW:
+            links[row] = NEXT_ROW if (after & KIND) == NOTHING else NEXT_ROW | min((after & STEPS) + 1, most)
+        after = links[row]
+        row = row_before(row, n)
+
+
 cdef inline int64_t stored(const int64_t* rows, int64_t n, int64_t row) noexcept nogil:
     """Position of ``row`` in the ascending ``rows``; 0, the entry of zeros, if it is not there."""
     cdef int64_t low = 0, high = n, middle
@@ -113,65 +152,76 @@ cdef inline const uint8_t* successor(const Storage* s, int64_t row) noexcept nog
     """Where the observation after ``row`` lies."""
     cdef int64_t kind = s.links[row] & KIND
     if kind == NEXT_ROW:
-        return s.observations + (row + 1) * s.observation_bytes
+        return s.observations + (row + 1 if row + 1 < s.n_rows else 0) * s.observation_bytes
     if kind == UNKNOWN:
         return s.successors
+    if s.slots != NULL:
+        return s.successors + s.slots[row] * s.observation_bytes
     return s.successors + stored(s.successor_rows, s.n_successors, row) * s.observation_bytes
 
 
 cdef inline int64_t walk(
-    const Storage* s, int64_t row, int64_t n_steps, double gamma, float* reward, double* discount
+    const Storage* s, int64_t row, int64_t n_steps, double gamma, float* reward, double* discount, float* count
 ) noexcept nogil:
     """Sum at most ``n_steps`` discounted rewards from ``row`` on; returns the last row visited."""
-    cdef int64_t last = row + min(n_steps - 1, <int64_t>(s.links[row] & STEPS)), k
+    cdef int64_t stop = row + 1 + min(n_steps - 1, <int64_t>(s.links[row] & STEPS)), k
     cdef double product = 1.0, total = 0.0
-    for k in range(row, last + 1):
+    count[0] = <float>(stop - row)
+    for k in range(row, min(stop, s.n_rows)):
         total += product * s.rewards[k]
         product *= gamma if s.discount == NULL else s.discount[k]
+    if stop > s.n_rows:  # the rest of the walk starts from row 0
+        stop -= s.n_rows
+        for k in range(stop):
+            total += product * s.rewards[k]
+            product *= gamma if s.discount == NULL else s.discount[k]
     reward[0] = <float>total
     discount[0] = product
-    return last
+    return stop - 1
 
 
-cdef inline int64_t first_of_stack(const Storage* s, int64_t row, int64_t n_before) noexcept nogil:
-    """The earliest of at most ``n_before`` rows that are linked to ``row`` from behind."""
-    cdef int64_t first = row
-    while first > 0 and row - first < n_before and (s.links[first - 1] & STEPS) > 0:
-        first -= 1
-    return first
+cdef inline int64_t count_before(const Storage* s, int64_t row, int64_t most) noexcept nogil:
+    """How many rows, at most ``most``, are linked to ``row`` from behind."""
+    cdef int64_t count = 0
+    row = row_before(row, s.n_rows)
+    while count < most and (s.links[row] & STEPS) > 0:
+        count += 1
+        row = row_before(row, s.n_rows)
+    return count
 
 
-cdef inline uint8_t* repeat_frame(
-    const uint8_t* frame, int64_t times, size_t size, uint8_t* out
+cdef inline uint8_t* copy_frames(
+    const Storage* s, int64_t last, int64_t count, int64_t repeats, uint8_t* out
 ) noexcept nogil:
-    """Write ``frame`` ``times`` times; returns the place after them."""
-    cdef int64_t k
-    for k in range(times):
-        memcpy(out, frame, size)
+    """Write the ``count`` frames up to row ``last``, the first of them ``repeats`` times more; returns the place after."""
+    cdef size_t size = s.observation_bytes
+    cdef int64_t first = last + 1 - count, head, k
+    if first < 0:
+        first += s.n_rows
+    head = min(count, s.n_rows - first)
+    for k in range(repeats):
+        memcpy(out, s.observations + first * size, size)
         out += size
-    return out
+    memcpy(out, s.observations + first * size, head * size)
+    if head < count:
+        memcpy(out + head * size, s.observations, (count - head) * size)
+    return out + count * size
 
 
 cdef inline void stack(const Storage* s, int64_t row, int64_t n_frames, uint8_t* out) noexcept nogil:
     """The last ``n_frames`` frames up to ``row``, oldest first; the segment's first frame fills the front."""
-    cdef size_t size = s.observation_bytes
-    cdef int64_t first = first_of_stack(s, row, n_frames - 1)
-    cdef const uint8_t* frame = s.observations + first * size
-    out = repeat_frame(frame, n_frames - 1 - (row - first), size, out)
-    memcpy(out, frame, (row - first + 1) * size)
+    cdef int64_t count = 1 + count_before(s, row, n_frames - 1)
+    copy_frames(s, row, count, n_frames - count, out)
 
 
 cdef inline void stack_after(const Storage* s, int64_t row, int64_t n_frames, uint8_t* out) noexcept nogil:
     """The stack seen after ``row``: the last ``n_frames - 1`` frames up to it, and its successor."""
-    cdef size_t size = s.observation_bytes
-    cdef int64_t first = first_of_stack(s, row, n_frames - 2), count = row - first + 1
-    cdef const uint8_t* frame = s.observations + first * size
-    out = repeat_frame(frame, n_frames - 1 - count, size, out)
+    cdef int64_t count = 1 + count_before(s, row, n_frames - 2)
     if (s.links[row] & KIND) == NEXT_ROW:  # the successor lies right behind its history
-        memcpy(out, frame, (count + 1) * size)
+        copy_frames(s, row + 1 if row + 1 < s.n_rows else 0, count + 1, n_frames - 1 - count, out)
     else:
-        memcpy(out, frame, count * size)
-        memcpy(out + count * size, successor(s, row), size)
+        out = copy_frames(s, row, count, n_frames - 1 - count, out)
+        memcpy(out, successor(s, row), s.observation_bytes)
 
 
 cdef void gather(
@@ -184,8 +234,7 @@ cdef void gather(
     cdef size_t size = s.observation_bytes, stacked = n_frames * s.observation_bytes
     for b in range(batch):
         row = picks[b]
-        last = walk(s, row, n_steps, gamma, &out.rewards[b], &discount)
-        out.n_steps[b] = <float>(last - row + 1)
+        last = walk(s, row, n_steps, gamma, &out.rewards[b], &discount, &out.n_steps[b])
         out.terminals[b] = s.terminals[last]
         out.discounts[b] = 0.0 if s.terminals[last] else <float>discount
         memcpy(out.actions + b * s.action_bytes, s.actions + row * s.action_bytes, s.action_bytes)
@@ -230,6 +279,7 @@ cdef class Gather:
     cdef const float[::1] rewards, discount
     cdef const uint16_t[::1] links
     cdef const int64_t[::1] successor_rows, picks
+    cdef const int32_t[::1] slots
     cdef uint8_t[::1] out_observations, out_actions, out_next_observations
     cdef float[::1] out_rewards, out_terminals, out_n_steps, out_discounts
     cdef Storage storage
@@ -242,6 +292,7 @@ cdef class Gather:
         self.terminals, self.successors = as_bytes(rows.terminals), as_bytes(rows.successors)
         self.rewards, self.links, self.successor_rows = rewards, rows.links, rows.successor_rows
         self.discount = rewards if discount is None else discount
+        self.slots = rows.slots
         self.picks = picks
         self.out_observations, self.out_actions = as_bytes(out.observations), as_bytes(out.actions)
         self.out_next_observations = as_bytes(out.next_observations)
@@ -257,9 +308,11 @@ cdef class Gather:
         if n == 0 or batch == 0 or not 1 <= self.n_steps <= STEPS + 1 or self.n_frames < 1:
             raise ValueError("rows and picks must not be empty, n_steps and n_frames at least 1")
         cdef int64_t width = self.observations.shape[0] // n, act = self.actions.shape[0] // n
+        cdef int64_t n_successors = self.successor_rows.shape[0] if self.slots is None else self.slots.shape[0] + 1
         if not (self.rewards.shape[0] == self.discount.shape[0] == self.terminals.shape[0] == n
+                and (self.slots is None or self.slots.shape[0] == n)
                 and self.observations.shape[0] == n * width and self.actions.shape[0] == n * act
-                and self.successors.shape[0] == self.successor_rows.shape[0] * width > 0):
+                and width > 0 and self.successors.shape[0] == n_successors * width):
             raise ValueError("the columns must have the same number of rows")
         cdef int64_t stacked = batch * width * self.n_frames
         if not (self.out_observations.shape[0] == self.out_next_observations.shape[0] == stacked
@@ -276,6 +329,9 @@ cdef class Gather:
         self.storage.discount = &self.discount[0] if with_discount else NULL
         self.storage.links, self.storage.successor_rows = &self.links[0], &self.successor_rows[0]
         self.storage.successors = &self.successors[0]
+        self.storage.slots = NULL
+        if self.slots is not None:
+            self.storage.slots = &self.slots[0]
         self.buffers.observations, self.buffers.actions = &self.out_observations[0], &self.out_actions[0]
         self.buffers.next_observations = &self.out_next_observations[0]
         self.buffers.rewards, self.buffers.terminals = &self.out_rewards[0], &self.out_terminals[0]

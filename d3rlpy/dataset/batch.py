@@ -23,6 +23,7 @@ def check_window(rows: Rows, n_frames: int, n_steps: int, gamma: float) -> None:
         raise ValueError(f"n_frames={n_frames} needs uint8 images (C, H, W); observations are {rows.observation_shape}")
     if not isinstance(gamma, Real) or not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma must lie in [0, 1], got {gamma!r}")
+    rows.look_ahead(n_steps)
 
 
 def check_rewards(rows: Rows, rewards: np.ndarray | None) -> np.ndarray:
@@ -135,7 +136,7 @@ class TransitionMiniBatch:
     @property
     def next_actions(self) -> np.ndarray:
         """Actions taken in ``next_observations``, shaped like ``actions``; zeros where none is recorded."""
-        last = self._indices + self.n_steps.astype(np.int64).reshape(-1) - 1
+        last = (self._indices + self.n_steps.astype(np.int64).reshape(-1) - 1) % len(self._rows)
         following = [self._rows.next_row(row) for row in last.tolist()]
         known = np.array([row is not None for row in following])
         actions = np.zeros_like(self.actions)

@@ -4,6 +4,8 @@ Own layout: attributes ``format`` and ``version``, one HDF5 dataset for each col
 uses, named columns in the group ``columns``, known successors in the group ``successors``. Nothing is ever
 unpickled. The HDF5 library can crash on a damaged file, so the file starts with a block that HDF5 skips (its
 "user block"): ``MAGIC``, the CRC-32 of all that follows the block as 8 hexadecimal digits, and zeros.
+
+The file of a replay buffer is that of a data set of its rows, with further attributes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,13 @@ ALIGNMENTS = ("gymnasium", "delayed")
 CHUNK_BYTES = 1 << 17  # large enough to compress well, small enough to read a few rows
 
 
-def dump(rows: Rows, fname: str | os.PathLike[str], action_size: int | None, compression: str | None) -> None:
+def dump(
+    rows: Rows,
+    fname: str | os.PathLike[str],
+    action_size: int | None,
+    compression: str | None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``rows``; ``action_size`` is the one that the user gave, None if it follows from the ids."""
     import h5py
 
@@ -54,6 +64,7 @@ def dump(rows: Rows, fname: str | os.PathLike[str], action_size: int | None, com
             file.attrs["discrete_action"] = rows.discrete_action
             if action_size is not None:
                 file.attrs["action_size"] = action_size
+            file.attrs.update(attributes or {})
             for name, array in arrays.items():
                 options = {} if compression is None or array.size == 0 else chunk_options(array, compression)
                 file.create_dataset(name, data=array, **options)
@@ -93,28 +104,51 @@ def chunk_options(array: np.ndarray, compression: str) -> dict[str, Any]:
 
 def load(fname: str | os.PathLike[str], alignment: str | None) -> tuple[Rows, Report, int | None]:
     """Rows, report, and the action size if the file fixes one; ``ValueError`` if it is not a data set."""
-    import h5py
-
     if alignment not in (None, *ALIGNMENTS):
         raise ValueError(f"alignment must be one of {ALIGNMENTS}, got {alignment!r}")
-    path = Path(fname)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    path = existing(fname)
     right = has_right_checksum(path)
     if right is False:
         raise ValueError(
             f"{path} is truncated, damaged or was changed after MDPDataset.dump wrote it: its checksum does not fit"
         )
-    try:
-        with h5py.File(path, "r") as file:
-            layout, arrays = read_own(file, alignment) if right else read_others(file, alignment)
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{path} is not a readable data set: truncated, damaged or no HDF5 file ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    with opened(path) as file:
+        layout, arrays = read_own(file, alignment) if right else read_others(file, alignment)
     action_size = arrays.get("action_size")
     try:
         return *layout(**arrays), action_size
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_buffer(fname: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays and the attributes of a file that ``ReplayBuffer.dump`` wrote."""
+    path = existing(fname)
+    if not has_right_checksum(path):
+        raise ValueError(f"{path} is truncated, damaged or was not written by ReplayBuffer.dump")
+    with opened(path) as file:
+        if "maxlen" not in file.attrs:
+            raise ValueError("this is a data set, not a replay buffer: ReplayBuffer(..., dataset=MDPDataset.load(...))")
+        return read_own(file, None)[1], dict(file.attrs)
+
+
+def existing(fname: str | os.PathLike[str]) -> Path:
+    path = Path(fname)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return path
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The HDF5 file for reading; whatever goes wrong in it is a ``ValueError`` that names ``path``."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path} is not a readable data set: truncated, damaged or no HDF5 file ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -77,8 +77,16 @@ class Rows:
         """Whether ``row`` is a transition rather than only somebody's successor."""
         return (int(self.links[row]) & LINK_KIND) != NO_TRANSITION
 
+    @property
+    def slots(self) -> np.ndarray | None:
+        """``(N,)`` int32, where in ``successors`` each row's is, if not told by ``successor_rows``."""
+        return None
+
+    def look_ahead(self, n_steps: int) -> None:
+        """Be ready for sums of ``n_steps`` rewards."""
+
     def has_next(self, row: int) -> bool:
-        """Whether the transition ``row`` is linked to a transition ``row + 1``."""
+        """Whether the transition ``row`` is linked to a transition in the next row."""
         return (int(self.links[row]) & MOST_STEPS) > 0
 
     def continues(self, indices: np.ndarray) -> np.ndarray:
@@ -94,9 +102,18 @@ class Rows:
         begun, ended = np.bincount(indices, minlength=n), np.bincount(last + 1, minlength=n)
         return np.flatnonzero(np.cumsum(begun - ended)[:-1] > 0)
 
+    def places(self, rows: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Where the rows ``indices`` stand in ``rows``, a result of ``following``, int64."""
+        return rows.searchsorted(indices)
+
     def next_row(self, row: int) -> int | None:
         """The row that holds the state after ``row``, None if it is stored apart or unknown."""
-        return row + 1 if (int(self.links[row]) & LINK_KIND) == 0 else None
+        return (row + 1) % len(self) if (int(self.links[row]) & LINK_KIND) == 0 else None
+
+    def previous_row(self, row: int) -> int | None:
+        """The row of the transition that is linked to the transition ``row``, None if there is none."""
+        before = (row - 1) % len(self)
+        return before if self.has_next(before) else None
 
     def next_observation(self, row: int) -> np.ndarray:
         """The observation after the transition ``row``; zeros if unknown, which only a terminal's can be."""
@@ -147,7 +164,8 @@ def assemble(
     zeros = np.zeros((1, *observations.shape[1:]), observations.dtype)
     rows = np.concatenate([np.array([-1]), successor_rows]).astype(np.int64, copy=False)
     links = np.empty(len(rewards), np.uint16)
-    link_rows(terminals, ends, rows, links)
+    if len(links):
+        link_rows(terminals, ends, rows, links)
     return Rows(
         observations, actions, rewards, terminals, dict(columns), discrete_action, action_size, links,
         rows, np.concatenate([zeros, successors]),

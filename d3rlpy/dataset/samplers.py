@@ -28,6 +28,14 @@ def bit_generator(seed: Any) -> np.random.PCG64:
         ) from error
 
 
+def set_generator(generator: np.random.Generator, state: Any) -> None:
+    """Put a generator where ``state`` was taken; ``ValueError`` if that is no such state."""
+    try:
+        generator.bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ValueError(f"the state is damaged: generator cannot be set ({error!r})") from error
+
+
 class _Sampler(ABC):
     """The chain of draws and its state.
 
@@ -119,10 +127,7 @@ class _Sampler(ABC):
             if state.get(name) != mine[name]:
                 raise ValueError(f"the state is of a sampler with {name}={state.get(name)}, this one has {mine[name]}")
         check_whole("the state is damaged: cursor", state.get("cursor"), 0, len(self._drawn))
-        try:
-            self._generator.bit_generator.state = state["generator"]
-        except (TypeError, ValueError, KeyError, OverflowError) as error:
-            raise ValueError(f"the state is damaged: generator cannot be set ({error!r})") from error
+        set_generator(self._generator, state.get("generator"))
         self._next_draw()
         self._cursor = int(state["cursor"])
 

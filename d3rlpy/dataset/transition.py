@@ -117,9 +117,8 @@ class Transition:
         """The step before, None at the start of an episode."""
         if self._previous is not None:
             return self._previous
-        if self._row > 0 and self._rows.has_next(self._row - 1):
-            return Transition.view(self._rows, self._row - 1)
-        return None
+        row = self._rows.previous_row(self._row)
+        return None if row is None else Transition.view(self._rows, row)
 
     @prev_transition.setter
     def prev_transition(self, other: Transition | None) -> None:
@@ -130,9 +129,8 @@ class Transition:
         """The step after, None at the end of an episode."""
         if self._next is not None:
             return self._next
-        if self._rows.has_next(self._row):
-            return Transition.view(self._rows, self._row + 1)
-        return None
+        row = self._rows.next_row(self._row) if self._rows.has_next(self._row) else None
+        return None if row is None else Transition.view(self._rows, row)
 
     @next_transition.setter
     def next_transition(self, other: Transition | None) -> None:
