@@ -5,7 +5,7 @@
 DiscreteCQL(alpha=2.0)
 """
 
-from . import algos, dataset, datasets, envs, gpu, logger, metrics, models, preprocessing
+from . import algos, dataset, datasets, envs, gpu, logger, metrics, models, online, preprocessing
 from .randomness import seed
 
 __version__ = "0.1.0.dev0"
@@ -20,6 +20,7 @@ __all__ = [
     "logger",
     "metrics",
     "models",
+    "online",
     "preprocessing",
     "seed",
 ]

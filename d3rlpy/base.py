@@ -37,6 +37,7 @@ from .hyperparameters import (
 )
 from .impl import AlgorithmImpl, training_mode
 from .logger import Meter
+from .online.estimator import OnlineMethods
 from .preprocessing import Scaler, Scalers
 from .randomness import RandomStream, new_seed
 from .registry import nearest, with_parameter
@@ -59,7 +60,7 @@ def _has_greedy_actions(algo: Algo) -> bool:
 
 
 @hyperparameters
-class Algo(BaseEstimator):
+class Algo(OnlineMethods, BaseEstimator):
     """Base class of all algorithms.
 
     Attributes

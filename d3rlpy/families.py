@@ -14,6 +14,8 @@ from .preprocessing import ActionScaler, RewardScaler
 class ValueAlgo(Algo):
     """Base class of algorithms that learn values from rewards."""
 
+    learns_from_rewards = True
+
     gamma: float = hp(0.99, "discount factor", low=0, high=1)
     n_steps: int = hp(
         1, "rewards summed before the value takes over (the n_steps of fit counts updates)", low=1, high=8191

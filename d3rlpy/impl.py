@@ -84,15 +84,19 @@ class EpisodeBatch(Batch):
 
     @classmethod
     def of(cls, mini_batch: TransitionMiniBatch, scalers: Scalers, device: torch.device) -> EpisodeBatch:
-        batch, rows = Batch.of(mini_batch, scalers, device), mini_batch.rows
-        following = rows.following(mini_batch.indices)
+        batch, places, n = Batch.of(mini_batch, scalers, device), torch.empty(len(mini_batch), dtype=torch.int64), 0
         size = max(1, MOST_NUMBERS // batch.observations[0].numel())
-        parts = [following[start : start + size] for start in range(0, len(following), size)]
-        steps = (Batch.of(mini_batch.single_steps(part), scalers, device) for part in parts)
-        continues = torch.from_numpy(rows.continues(following)).to(device, torch.float32)[:, None]
-        places = torch.from_numpy(following.searchsorted(mini_batch.indices)).to(device)
+        parts: list[Any] = []
+        continues: list[Tensor] = []
+        for source, positions in getattr(mini_batch, "parts", [(mini_batch, slice(None))]):
+            following = source.rows.following(source.indices)
+            parts += [(source, following[start : start + size]) for start in range(0, len(following), size)]
+            continues.append(torch.from_numpy(source.rows.continues(following)).to(device, torch.float32)[:, None])
+            places[positions] = torch.from_numpy(source.rows.places(following, source.indices)) + n
+            n += len(following)
+        steps = (Batch.of(source.single_steps(part), scalers, device) for source, part in parts)
         fields = (batch.observations, batch.actions, batch.rewards, batch.next_observations, batch.discounts)
-        return cls(*fields, steps, continues, places)
+        return cls(*fields, steps, torch.cat(continues), places.to(device))
 
 
 def target_copy(module: Module) -> Module:

@@ -28,7 +28,7 @@ FLOORS = {
     ],
     1: ["preprocessing", "models", "logger"],
     2: ["impl"],
-    3: ["training", "export", "metrics", "saving"],
+    3: ["training", "online", "export", "metrics", "saving"],
     4: ["base", "families"],
     5: ["algos"],
     6: ["datasets", "testing"],

@@ -63,6 +63,11 @@ class EnvAdapter:
             raise AttributeError(f"action_{side}: actions of {type(self.env).__name__} are ids")
         return np.asarray(getattr(self.env.action_space, side), dtype=np.float32)
 
+    @property
+    def takes_seed(self) -> bool:
+        """Whether ``reset`` of this environment can be given a seed."""
+        return _accepts_seed(self.env) or hasattr(self.env, "seed")
+
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """First observation and info of a new episode.
 

@@ -39,3 +39,19 @@ class FrameStack:
 
     def _stacked(self, newest: np.ndarray) -> np.ndarray:
         return newest if self.n_frames == 1 else np.concatenate(self._frames)
+
+    @property
+    def newest(self) -> np.ndarray:
+        """The last observation alone."""
+        return self._frames[-1]
+
+    def get_state(self) -> list[np.ndarray]:
+        """The frames, oldest first."""
+        return [frame.copy() for frame in self._frames]
+
+    def set_state(self, state: list[np.ndarray]) -> np.ndarray:
+        """The stack where ``get_state`` was called."""
+        if len(state) != self.n_frames:
+            raise ValueError(f"the state holds {len(state)} frames, n_frames={self.n_frames} needs as many")
+        self._frames = [np.array(frame) for frame in state]
+        return self._stacked(self._frames[-1])

@@ -11,8 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -24,14 +23,13 @@ from ..dataset.validation import warn_caller
 from ..hyperparameters import check_hyperparameters, warn_old_name
 from ..impl import training_mode
 from ..logger import Logger, Meter
-from ..metrics.scorer import check_scorer, get_scorer, natural_value
+from ..metrics.scorer import check_scorer, get_scorer
+from .run import Callback, Run, Scorer, at_least_one, callback_list
 
 if TYPE_CHECKING:
     from ..base import Algo
 
 Data = MDPDataset | Sequence[Episode] | Sequence[Transition]
-Callback = Callable[["Algo", int, int], Any]
-Scorer = Callable[..., float]
 Scorers = Mapping[str, str | Scorer] | Sequence[str | Scorer] | str | Scorer
 
 DEFAULT_EPOCHS = 1000
@@ -99,21 +97,11 @@ def fit_epochs(
     dataset, eval_episodes = _as_list(dataset), _as_list(eval_episodes)
     rows, indices = rows_of(dataset)
     lengths = epoch_lengths(n_epochs, n_steps, n_steps_per_epoch, -(-len(indices) // algo.batch_size))
-    callbacks = list(callback) if isinstance(callback, Sequence) else [] if callback is None else [callback]
-    if not all(map(callable, callbacks)):
-        raise TypeError(f"callback={callback!r} must be a function of (algo, epoch, total_step), or a list of such")
+    callbacks = callback_list(callback)
     algo.build_with_rows(rows, indices)
-    run = _Run(
-        algo,
-        rows,
-        indices,
-        shuffle,
-        callbacks,
-        _choose_scorers(algo, scorers, eval_episodes),
-        eval_episodes,
-        _at_least_one("save_interval", save_interval),
-        show_progress,
-    )
+    chosen = _choose_scorers(algo, scorers, eval_episodes)
+    run = OfflineRun(algo, chosen, eval_episodes, save_interval, show_progress)
+    run.use(rows, indices, shuffle, callbacks)
     new_logger = partial(
         Logger,
         experiment_name or type(algo).__name__,
@@ -140,18 +128,10 @@ def epoch_lengths(
     if n_steps is None:
         if n_steps_per_epoch is not None:
             raise ValueError(f"n_steps_per_epoch={n_steps_per_epoch} needs n_steps: an epoch of n_epochs is a pass")
-        return [batches_per_epoch] * _at_least_one("n_epochs", DEFAULT_EPOCHS if n_epochs is None else n_epochs)
-    per_epoch = _at_least_one(
-        "n_steps_per_epoch", UPDATES_PER_EPOCH if n_steps_per_epoch is None else n_steps_per_epoch
-    )
-    full, rest = divmod(_at_least_one("n_steps", n_steps), per_epoch)
+        return [batches_per_epoch] * at_least_one("n_epochs", DEFAULT_EPOCHS if n_epochs is None else n_epochs)
+    per_epoch = at_least_one("n_steps_per_epoch", UPDATES_PER_EPOCH if n_steps_per_epoch is None else n_steps_per_epoch)
+    full, rest = divmod(at_least_one("n_steps", n_steps), per_epoch)
     return [per_epoch] * full + [rest] * (rest > 0)
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name}={value!r} of fit must be a whole number of at least 1")
-    return int(value)
 
 
 def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | None) -> dict[str, Scorer]:
@@ -175,21 +155,12 @@ def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | N
     return chosen
 
 
-@dataclass
-class _Run:
-    """One call of ``fit``: what its epochs share."""
+class OfflineRun(Run):
+    """One call of ``fit``."""
 
-    algo: Algo
-    rows: Rows
-    indices: np.ndarray
-    shuffle: bool
-    callbacks: list[Callback]
-    scorers: dict[str, Scorer]
-    eval_episodes: Data | None
-    save_interval: int
-    show_progress: bool
-
-    def __post_init__(self) -> None:
+    def use(self, rows: Rows, indices: np.ndarray, shuffle: bool, callbacks: list[Callback]) -> None:
+        """What is learned from, and what is called after each update."""
+        self.rows, self.indices, self.shuffle, self.callbacks = rows, indices, shuffle, callbacks
         self.sampled_as: tuple[Any, ...] = ()
         self.sampler = self.current_sampler()
 
@@ -207,30 +178,12 @@ class _Run:
             )
         return self.sampler
 
-    def epochs(self, lengths: list[int], new_logger: Callable[[], Logger]) -> Iterator[tuple[int, dict[str, float]]]:
-        """Train and report epoch by epoch; files appear when the first epoch is asked for."""
-        algo = self.algo
-        logger = new_logger()
-        algo.history_, algo.eval_results_, algo.logdir_ = [], {}, logger.logdir
-        try:
-            if logger.logdir is not None:
-                logger.save_params(algo.saved_params())
-            for epoch, n_updates in enumerate(lengths, start=1):
-                metrics = self.updates(epoch, n_updates, len(lengths)) | self.scores()
-                algo.history_.append((epoch, metrics))
-                logger.commit(epoch, algo.grad_step_, metrics)
-                if epoch % self.save_interval == 0 or epoch == len(lengths):
-                    logger.save_model(algo.grad_step_, algo.save_model)
-                yield epoch, metrics
-        finally:
-            logger.close()
-
-    def updates(self, epoch: int, n_updates: int, n_epochs: int) -> dict[str, float]:
+    def train(self, epoch: int, n_steps: int, n_epochs: int) -> dict[str, float]:
         """The updates of one epoch; their mean metrics."""
         algo, impl, sample = self.algo, self.algo.impl, self.current_sampler().sample
         meter, device, scalers = Meter(), impl.device, algo.fitted_scalers_
-        with training_mode(impl), algo.stream_, self.progress(epoch, n_updates, n_epochs) as bar:
-            for _ in range(n_updates):
+        with training_mode(impl), algo.stream_, self.progress(epoch, n_steps, n_epochs) as bar:
+            for _ in range(n_steps):
                 start = perf_counter()
                 mini_batch = sample()
                 sampled = perf_counter()
@@ -242,35 +195,4 @@ class _Run:
                     callback(algo, epoch, impl.grad_step)
                 bar.update()
                 meter.add_time("time_step", perf_counter() - start)
-        metrics = meter.means()
-        for name, value in metrics.items():
-            if value != value:
-                warn_caller(
-                    f"{name} is not a number after {impl.grad_step} updates: training has diverged, "
-                    "lower the learning rate or scale rewards and observations"
-                )
-        for text in impl.complaints():
-            warn_caller(text)
-        return metrics
-
-    def scores(self) -> dict[str, float]:
-        """What the scorers say after an epoch, errors in their natural sign."""
-        found = {}
-        for name, scorer in self.scorers.items():
-            value = scorer(self.algo, self.eval_episodes)
-            if value is None:
-                raise TypeError(f"the scorer {name!r} returned None, it must return a number")
-            found[name] = natural_value(scorer, value)
-            self.algo.eval_results_.setdefault(name, []).append(found[name])
-        return found
-
-    def progress(self, epoch: int, n_updates: int, n_epochs: int) -> Any:
-        from tqdm.auto import tqdm
-
-        return tqdm(
-            total=n_updates,
-            disable=not self.show_progress,
-            desc=f"{type(self.algo).__name__} epoch {epoch}/{n_epochs}",
-            mininterval=0.5,
-            leave=False,
-        )
+        return self.means(meter)
