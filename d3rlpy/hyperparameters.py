@@ -185,9 +185,11 @@ def _q_func_option(option: str) -> Callable[..., dict[str, Any]]:
             return {"q_func_factory": with_parameter(before, f"q_func_factory__{option}", value)}
         return {"q_func_factory": {**before, "params": {**before.get("params", {}), option: value}}}
 
-    rule.joins = True  # type: ignore[attr-defined]
     return rule
 
+
+JOINING = ("bootstrap", "share_encoder")
+"""Old names that add to a factory, which may itself come from another old name: so they are translated last."""
 
 OLD_NAMES: dict[str, Any] = {
     "q_func_type": "q_func_factory",
@@ -228,7 +230,7 @@ def translate(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the constructor knows them; old names are replaced, unknown ones raise ``TypeError``."""
     known = fields_of(cls)
     result = {name: as_declared(value, known[name]) for name, value in given.items() if name in known}
-    for name, value in sorted(given.items(), key=lambda item: getattr(OLD_NAMES.get(item[0]), "joins", False)):
+    for name, value in sorted(given.items(), key=lambda item: item[0] in JOINING):
         if name in known:
             continue
         rule = OLD_NAMES.get(name)
@@ -239,7 +241,7 @@ def translate(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
             warn_old_name(name, f"write {rule}={value!r}")
             result[rule] = value
         elif callable(rule) and (new := rule(cls, value, result)):
-            if not getattr(rule, "joins", False):
+            if name not in JOINING:
                 _refuse_both(cls, name, new, given)
             warn_old_name(name, "write " + ", ".join(f"{k}={v!r}" for k, v in new.items()))
             result.update(new)

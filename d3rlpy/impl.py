@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .kernels import settle_allocator
 from .models.optimizers import OPTIMIZERS, Optimizer
 from .models.q_functions import QEnsemble, create_q_functions, pick_action
-from .models.q_functions.ensemble import CHANGE_IN_TRAINING, frozen
+from .models.q_functions.ensemble import frozen
 from .preprocessing import Scalers
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, Tensor]
 """Named 0-d tensors, left on the device."""
+
+CHANGE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""Layers that act otherwise while training."""
 
 Module = TypeVar("Module", bound=nn.Module)
 

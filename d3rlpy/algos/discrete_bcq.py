@@ -16,7 +16,6 @@ from ..hyperparameters import algorithm, hp
 from ..impl import Batch
 from ..models.encoders import create_encoder
 from ..models.policies import CategoricalPolicy
-from ..models.q_functions.ensemble import frozen
 from .dqn import DQN, DoubleDQNImpl
 
 
@@ -45,9 +44,6 @@ class DiscreteBCQImpl(DoubleDQNImpl):
 
         The target lets this choose the next action, the slow copy values it.
         """
-        if self.q_funcs.changes_in_training and self.training:
-            with frozen(self):
-                return self.best_action(observations)
         q = self.q_funcs(observations).mean(dim=0)  # (B, A)
         return q.masked_fill(~self.allowed(observations), -float("inf")).argmax(dim=1)
 

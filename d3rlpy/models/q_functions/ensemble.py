@@ -18,8 +18,6 @@ from ..mlp import mlp
 from .base import Q_FUNCTIONS, LinearQFunction, QFunction, QFunctionFactory, QValues
 from .distribution import Values, expectation_over_actions, reduce_distributions, reduce_values
 
-CHANGE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-
 
 class QEnsemble(nn.Module):
     """K critics of the same kind with weights of their own: K modules, or one whose critics share the encoder.
@@ -37,7 +35,6 @@ class QEnsemble(nn.Module):
         modules = self._modules_of(None)
         self.n_critics = sum(c.n_critics for c in modules)
         self.discrete = modules[0].discrete
-        self.changes_in_training = any(isinstance(m, CHANGE_IN_TRAINING) for m in self.modules())
         each = [c.weights if isinstance(c, LinearQFunction) else None for c in modules]
         self.plain_weights = cast(list[list[Tensor]], each) if all(each) else None  # networks computed as one
         self.flat_weights = [p for weights in self.plain_weights or [] for p in weights]
@@ -83,10 +80,7 @@ class QEnsemble(nn.Module):
         return self.evaluate(x, None if self.discrete else action).td_loss(target, action)
 
     def best_action(self, x: Tensor) -> Tensor:
-        """The discrete action ``(B,)`` that the mean of the critics prefers; the critics act as in evaluation."""
-        if self.changes_in_training and self.training:
-            with frozen(self):
-                return self._preferred(self(x))
+        """The discrete action ``(B,)`` that the mean of the critics prefers."""
         return self._preferred(self(x))
 
     def _preferred(self, values: Tensor) -> Tensor:
