@@ -95,7 +95,7 @@ OFFLINE = {name for name in (*PENDULUM_CASES, *CARTPOLE_CASES) if name.removepre
 }}  # fmt: skip
 """Those that the mean return of the data should not hold back."""
 
-SHOWN = {"DDPG", "TD3", "SAC"}
+SHOWN = {"DDPG", "TD3", "SAC", "NFQ"}
 """Those that diverge offline by nature."""
 
 
