@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import learning
 import learning_cases
 import learning_table
+import runs
 from learning_cases import Case
 
 TINY = Case("DQN", "cartpole-random", 10, {"learning_rate": 1e-3})
@@ -42,7 +43,7 @@ def tiny_queue(monkeypatch):
 class TestRuns:
     def test_a_row_says_all_that_it_takes_to_repeat_it(self, results, tiny_queue, capsys):
         assert learning.main(["--results", str(results), "--only", "DQN"]) == 0
-        (found,) = learning.read(results)
+        (found,) = runs.read(results)
         assert found.keys() >= KEYS
         assert {key: found[key] for key in TINY.settings()} == TINY.settings()
         assert [step for step, _ in found["scores"]] == [2, 4, 6, 8, 10]
@@ -52,7 +53,7 @@ class TestRuns:
         assert "cartpole-random | DQN | learning_rate=0.001" in capsys.readouterr().out
 
     def test_what_is_there_with_the_same_settings_is_skipped(self, results, tiny_queue, monkeypatch):
-        learning.append(results, TINY.settings() | {"scores": [[10, 0.0]], "last": 0.0, "best": 0.0, "data_mean": 0.0})
+        runs.append(results, TINY.settings() | {"scores": [[10, 0.0]], "last": 0.0, "best": 0.0, "data_mean": 0.0})
         trained = []
         monkeypatch.setattr(learning, "train", lambda case, *_: trained.append(case) or row(case.algorithm))
         assert learning.main(["--results", str(results)]) == 0
@@ -60,8 +61,8 @@ class TestRuns:
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"n_steps": 11}, {"params": {}}])
     def test_other_settings_are_another_run(self, change):
-        assert learning.is_done(TINY, [TINY.settings()])
-        assert not learning.is_done(TINY, [TINY.settings() | change])
+        assert runs.is_done(TINY, [TINY.settings()])
+        assert not runs.is_done(TINY, [TINY.settings() | change])
 
     def test_a_failed_run_leaves_no_row_and_stops_no_other(self, results, tiny_queue, monkeypatch, capsys):
         real = learning.train
@@ -71,7 +72,7 @@ class TestRuns:
 
         monkeypatch.setattr(learning, "train", train)
         assert learning.main(["--results", str(results)]) == 1
-        assert [found["algorithm"] for found in learning.read(results)] == ["DiscreteBC"]
+        assert [found["algorithm"] for found in runs.read(results)] == ["DiscreteBC"]
         assert "cartpole-random/DQN/0 failed" in capsys.readouterr().err
 
     def test_a_run_that_takes_too_long_keeps_its_points(self, monkeypatch):
@@ -83,7 +84,7 @@ class TestRuns:
     @pytest.mark.slow
     def test_two_processes_share_the_work(self, results, tiny_queue):
         assert learning.main(["--results", str(results), "--workers", "2"]) == 0
-        assert {found["algorithm"] for found in learning.read(results)} == {"DQN", "DiscreteBC"}
+        assert {found["algorithm"] for found in runs.read(results)} == {"DQN", "DiscreteBC"}
 
     @pytest.mark.slow
     def test_evaluation_does_not_disturb_training(self, monkeypatch):
@@ -104,21 +105,21 @@ class TestRuns:
 
 class TestFile:
     def test_a_line_cut_short_by_a_crash_costs_only_itself(self, results, capsys):
-        learning.append(results, row(seed=0))
+        runs.append(results, row(seed=0))
         with results.open("a") as file:
             file.write('{"algorithm": "IQ')
-        learning.append(results, row(seed=1))
-        assert [found["seed"] for found in learning.read(results)] == [0, 1]
+        runs.append(results, row(seed=1))
+        assert [found["seed"] for found in runs.read(results)] == [0, 1]
         assert "broken line" in capsys.readouterr().err
 
     def test_many_writers_lose_nothing(self, results):
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda seed: learning.append(results, row(seed=seed)), range(100)))
-        assert sorted(found["seed"] for found in learning.read(results)) == list(range(100))
+            list(pool.map(lambda seed: runs.append(results, row(seed=seed)), range(100)))
+        assert sorted(found["seed"] for found in runs.read(results)) == list(range(100))
 
     def test_scores_that_are_no_numbers_are_refused(self, results):
         with pytest.raises(ValueError, match="JSON"):
-            learning.append(results, row(scores=(1.0, float("nan"))))
+            runs.append(results, row(scores=(1.0, float("nan"))))
 
 
 class TestData:
