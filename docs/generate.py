@@ -1,8 +1,8 @@
-"""Fill in what pages under ``docs/algorithms`` take from the code and from measurements.
+"""Fill in what pages under ``docs/algorithms`` and ``docs/online_learning.md`` take from code and measurements.
 
-Between ``<!-- parameters:Class -->``, ``<!-- scores:Class -->`` or ``<!-- index:discrete -->`` and ``<!-- end -->``
-stands generated text; an end that is missing is added. After a change of a hyper-parameter or new rows in
-``benchmarks/results/learning.jsonl``::
+Between ``<!-- parameters:Class -->``, ``<!-- scores:Class -->``, ``<!-- index:discrete -->`` or
+``<!-- online:scratch -->`` and ``<!-- end -->`` stands generated text; an end that is missing is added. After a change
+of a hyper-parameter or new rows in ``benchmarks/results/learning.jsonl`` or ``online_learning.jsonl``::
 
     python docs/generate.py            # rewrite the pages
     python docs/generate.py --check    # only say which are out of date
@@ -23,15 +23,18 @@ from d3rlpy.hyperparameters import fields_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "algorithms"
+ONLINE = ROOT / "docs" / "online_learning.md"
 RESULTS = ROOT / "benchmarks" / "results" / "learning.jsonl"
 CLONING = {"continuous": "BC", "discrete": "DiscreteBC"}
 PART = re.compile(
-    r"<!-- (parameters|scores|index):(\w+) -->\n"
-    r"(?:(?:(?!<!-- (?:parameters|scores|index):).)*?<!-- end -->\n)?",  # up to its own end, never to that of the next
+    r"<!-- (parameters|scores|index|online):([\w-]+) -->\n"
+    # up to its own end, never to that of the next
+    r"(?:(?:(?!<!-- (?:parameters|scores|index|online):).)*?<!-- end -->\n)?",
     re.DOTALL,
 )
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import online_table  # noqa: E402
 from learning_table import grouped, mean, with_error  # noqa: E402
 
 CLASSES = {cls.__name__: cls for cls in ALGORITHMS.values()}
@@ -84,9 +87,9 @@ def parameter_table(cls: type) -> str:
     return table(["name", "default", "meaning", "limits"], rows)
 
 
-def read_results() -> list[Row]:
+def read_results(path: Path = RESULTS) -> list[Row]:
     """Finished runs, none if nothing has been measured."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines() if line] if RESULTS.exists() else []
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
 def scores(cls: type, rows: list[Row]) -> str:
@@ -139,10 +142,15 @@ def filled(page: Path, rows: list[Row]) -> str:
 
     def part(match: re.Match[str]) -> str:
         kind, name = match.groups()
-        if kind != "index" and name not in CLASSES:
+        if kind in ("parameters", "scores") and name not in CLASSES:
             raise ValueError(f"{page}: <!-- {kind}:{name} --> names no algorithm; they are {sorted(CLASSES)}")
-        text = {"parameters": lambda: parameters(CLASSES[name]), "scores": lambda: scores(CLASSES[name], rows)}
-        return f"<!-- {kind}:{name} -->\n\n{text.get(kind, lambda: index(name))()}\n\n<!-- end -->\n"
+        text = {
+            "parameters": lambda: parameters(CLASSES[name]),
+            "scores": lambda: scores(CLASSES[name], rows),
+            "index": lambda: index(name),
+            "online": lambda: online_table.table(read_results(online_table.RESULTS), name),
+        }
+        return f"<!-- {kind}:{name} -->\n\n{text[kind]()}\n\n<!-- end -->\n"
 
     return PART.sub(part, page.read_text())
 
@@ -151,7 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     check, rows = parser.parse_args().check, read_results()
-    texts = {page: filled(page, rows) for page in sorted(FOLDER.glob("*.md"))}
+    texts = {page: filled(page, rows) for page in [*sorted(FOLDER.glob("*.md")), ONLINE]}
     old = [page for page, text in texts.items() if text != page.read_text()]
     for page in old:
         print(f"{page.relative_to(ROOT)} {'is out of date' if check else 'rewritten'}")
