@@ -109,7 +109,7 @@ class EnvAdapter:
             )
         return (
             self._observation(observation),
-            _number(reward),
+            to_number(reward),
             bool(terminated),
             bool(truncated),
             info or {},
@@ -130,8 +130,11 @@ class EnvAdapter:
             self.env.close()
 
     def _observation(self, observation: Any) -> np.ndarray:
-        """Array of the declared shape: uint8 images stay as they are, all else is float32."""
-        array = np.asarray(observation)
+        """Array of the declared shape: uint8 images stay as they are, all else is float32.
+
+        A copy, since environments may write the next observation over this one.
+        """
+        array = np.array(observation)
         if array.shape != self.observation_shape:
             raise ValueError(
                 f"{type(self.env).__name__} returned an observation of shape {array.shape}, but its"
@@ -182,8 +185,10 @@ def _accepts_seed(env: Any) -> bool:
     """Whether ``env.reset`` takes a seed.
 
     Signatures are asked, down the chain of wrappers that pass everything on: calling and catching TypeError
-    would hide a TypeError of the environment itself.
+    would hide a TypeError of the environment itself. What converts an environment without seeds says so.
     """
+    if not getattr(getattr(env, "unwrapped", env), "takes_seed", True):
+        return False
     while env is not None:
         try:
             parameters = inspect.signature(env.reset).parameters
@@ -210,7 +215,8 @@ def _silence_gym_checker(env: Any) -> None:
         env = _wrapped(env)
 
 
-def _number(reward: Any) -> float:
+def to_number(reward: Any) -> float:
+    """A reward as a float, whatever array of one number it is."""
     array = np.asarray(reward)
     if array.size != 1:
         raise ValueError(f"a reward is one number, the environment returned {reward!r}")

@@ -283,3 +283,15 @@ def test_render_and_close_reach_the_environment():
     assert adapter.render() == "picture"
     adapter.close()
     assert calls == ["render", "close"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_environment_that_reuses_its_memory_does_not_change_what_it_gave_before(dtype):
+    shape = (1, 2, 2) if dtype == np.uint8 else (2,)
+    memory = np.zeros(shape, dtype)
+    env = EnvAdapter(Fixed(gymnasium.spaces.Box(0, 9, shape, dtype), gymnasium.spaces.Discrete(2), memory))
+    first, _ = env.reset()
+    memory += 1
+    second = env.step(0)[0]
+    memory += 1
+    assert (first.max(), second.max()) == (0, 1)
