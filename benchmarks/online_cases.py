@@ -41,7 +41,7 @@ FAST = {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
 PENDULUM = {"action_scaler": "min_max", "batch_size": 256}
 WARMUP = {"random_steps": 1_000, "update_start_step": 1_000}
 NOISE = ["NormalNoise", {"std": 0.1}]
-DQN_PARAMS = {"learning_rate": 3e-4, "target_update_interval": 200, "batch_size": 64}
+DQN_PARAMS = {"learning_rate": 1e-4, "target_update_interval": 500, "batch_size": 64}
 DECAY = ["LinearDecayEpsilonGreedy", {"duration": 5_000}]
 LONG_WARMUP = {"random_steps": 5_000, "update_start_step": 1_000}
 
