@@ -66,6 +66,12 @@ def speed_of(sample: Callable[[], object], batch_size: int) -> Callable[[], floa
     return window
 
 
+def returns_of(dataset: MDPDataset, batch_size: int) -> Callable[[], float]:
+    """The same for the returns-to-go of a batch, without sampling."""
+    batch = PermutationSampler(*rows_of(dataset), batch_size, seed=0).sample()
+    return speed_of(batch.returns_to_go, batch_size)
+
+
 def step_and_sample(dataset: MDPDataset, batch_size: int) -> Callable[[], float]:
     """The same for a full replay buffer: one step is appended before each batch."""
     buffer = ReplayBuffer(len(dataset.rows), dataset=dataset)
@@ -102,6 +108,7 @@ def measure(windows: int, folder: str) -> dict[str, list[float]]:
         VECTOR: sampler_of(vectors, PermutationSampler, 256),
         N_STEP: sampler_of(vectors, PermutationSampler, 256, n_steps=3),
         "vector, with replacement, million samples/s": sampler_of(vectors, RandomSampler, 256),
+        "vector, returns-to-go, million transitions/s": returns_of(vectors, 256),
         "vector, a step and a batch, million samples/s": step_and_sample(vectors, 256),
         "4 frames of 84x84, million samples/s": sampler_of(frames, PermutationSampler, 32, n_frames=4),
         "100k rows ready from arrays, ms": time_to_sample(lambda: MDPDataset(**arrays)),

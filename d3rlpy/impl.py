@@ -102,6 +102,19 @@ class EpisodeBatch(Batch):
         return cls(*fields, steps, torch.cat(continues), places.to(device))
 
 
+@dataclass(slots=True)
+class ReturnBatch(Batch):
+    """A mini-batch that knows what its transitions have earned to the end of their episodes."""
+
+    returns: Tensor  # (batch, 1), discounted sums of scaled rewards, see ``TransitionMiniBatch.returns_to_go``
+
+    @classmethod
+    def of(cls, mini_batch: TransitionMiniBatch, scalers: Scalers, device: torch.device) -> ReturnBatch:
+        batch = Batch.of(mini_batch, scalers, device)
+        fields = (batch.observations, batch.actions, batch.rewards, batch.next_observations, batch.discounts)
+        return cls(*fields, torch.from_numpy(mini_batch.returns_to_go()).to(device))
+
+
 def target_copy(module: Module) -> Module:
     """A copy that no gradient and no training mode reaches; assign it to an attribute ``targ_...``."""
     return deepcopy(module).requires_grad_(False).eval()
@@ -175,7 +188,7 @@ class AlgorithmImpl(nn.Module, ABC):
     """
 
     batch_type: type[Batch] = Batch
-    """What ``update`` takes: ``EpisodeBatch`` where it learns from the rest of episodes."""
+    """What ``update`` takes: ``EpisodeBatch`` or ``ReturnBatch`` where it learns from the rest of episodes."""
     policy_modules: tuple[str, ...] = ("policy", "targ_policy")
     """Attributes that ``copy_policy_from`` copies: what acts, its slow copy, and further networks it acts through."""
     q_modules: tuple[str, ...] = ("q_funcs", "targ_q_funcs")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .augmentation import AUGMENTATIONS
 from .dataset.validation import warn_caller
 from .files import replacing
 from .gpu import Device, resolve_device
@@ -42,6 +43,7 @@ MODEL_KEYS = {"params", "modules", "optimizers", "grad_step", "random"}
 SCALER_KEYS = {"scaler": "observation", "action_scaler": "action", "reward_scaler": "reward"}
 REGISTRIES: dict[str, Registry[Any]] = {
     "action_scaler": ACTION_SCALERS,
+    "augmentation": AUGMENTATIONS,
     "reward_scaler": REWARD_SCALERS,
     "scaler": SCALERS,
     "encoder_factory": ENCODERS,
@@ -148,7 +150,9 @@ def _registry(name: str) -> Registry[Any] | None:
 
 
 def _revive(name: str, value: Any) -> Any:
-    """A dictionary becomes the factory or scaler that it describes."""
+    """A dictionary becomes the factory, scaler or augmentation that it describes, also in a list."""
+    if isinstance(value, list):
+        return [_revive(name, each) for each in value]
     registry = _registry(name)
     return registry.resolve(value) if registry is not None and isinstance(value, dict) else value
 

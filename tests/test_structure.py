@@ -26,7 +26,7 @@ FLOORS = {
         "dataset",
         "envs",
     ],
-    1: ["preprocessing", "models", "logger"],
+    1: ["preprocessing", "models", "logger", "augmentation"],
     2: ["impl"],
     3: ["training", "online", "export", "metrics", "saving"],
     4: ["base", "families"],

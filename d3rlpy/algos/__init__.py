@@ -11,6 +11,7 @@ from .awr import AWR, DiscreteAWR
 from .bc import BC, DiscreteBC
 from .bcq import BCQ
 from .bear import BEAR
+from .cal_ql import CalQL
 from .cql import CQL
 from .crr import CRR
 from .ddpg import DDPG
@@ -24,6 +25,7 @@ from .nfq import NFQ
 from .plas import PLAS, PLASWithPerturbation
 from .random_policy import DiscreteRandomPolicy, RandomPolicy
 from .rem import REM, EnsembleDQN
+from .rlpd import RLPD
 from .sac import SAC
 from .td3 import TD3
 from .td3_plus_bc import TD3PlusBC
@@ -43,10 +45,12 @@ __all__ = [
     "NFQ",
     "PLAS",
     "REM",
+    "RLPD",
     "SAC",
     "TD3",
     "ActorCriticAlgo",
     "Algo",
+    "CalQL",
     "ContinuousAlgo",
     "DiscreteAWAC",
     "DiscreteAWR",

@@ -61,7 +61,7 @@ class CQLImpl(SACImpl):
         values = self.q_funcs.evaluate(batch.observations, actions)
         of_data = values.rows(n_each * torch.arange(n_batch, device=actions.device))
         q = values.expected().squeeze(2).unflatten(1, (n_batch, n_each))
-        gaps = self.gaps(q[:, :, 0], q[:, :, 1:], log_densities)
+        gaps = self.gaps(q[:, :, 0], self.candidate_values(q[:, :, 1:], batch), log_densities)
         return of_data.td_loss(self.td_target(batch), batch.actions), gaps
 
     @torch.no_grad()
@@ -78,6 +78,10 @@ class CQLImpl(SACImpl):
         log_uniform = torch.full_like(log_probs[:n_batch], self.action_size * math.log(0.5))
         actions = torch.cat([drawn[:n_batch], drawn[n_batch:], uniform], dim=1)
         return actions, torch.cat([log_probs[:n_batch], log_probs[n_batch:], log_uniform], dim=1).squeeze(2)
+
+    def candidate_values(self, q_sampled: Tensor, batch: Batch) -> Tensor:
+        """Values of the sampled actions as the gap takes them, ``(critics, batch, 3n)``: as they are."""
+        return q_sampled
 
     def gaps(self, q_data: Tensor, q_sampled: Tensor, log_densities: Tensor) -> Tensor:
         """``E[log sum_j exp(Q_i(s, a_j) - log density(a_j)) - Q_i(s, a)]``, ``(critics,)`` (eq. 4, appendix F)."""

@@ -180,6 +180,21 @@ cdef inline int64_t walk(
     return stop - 1
 
 
+cdef inline double return_to_go(const Storage* s, int64_t row, double gamma, double beyond) noexcept nogil:
+    """Sum the discounted rewards from ``row`` on; ``beyond`` is what follows if no terminal ends them."""
+    cdef double product = 1.0, total = 0.0
+    cdef int64_t k
+    for k in range(s.n_rows):
+        total += product * s.rewards[row]
+        product *= gamma if s.discount == NULL else s.discount[row]
+        if s.terminals[row] or product == 0.0:
+            return total
+        if (s.links[row] & (END | KIND)) != NEXT_ROW:
+            break
+        row = row + 1 if row + 1 < s.n_rows else 0
+    return total + product * beyond
+
+
 cdef inline int64_t count_before(const Storage* s, int64_t row, int64_t most) noexcept nogil:
     """How many rows, at most ``most``, are linked to ``row`` from behind."""
     cdef int64_t count = 0
@@ -253,6 +268,10 @@ cdef int64_t first_bad_pick(const Storage* s, const int64_t* picks, int64_t batc
         if not 0 <= picks[b] < s.n_rows or (s.links[picks[b]] & KIND) == NOTHING:
             return b
     return -1
+
+
+cdef raise_bad_pick(int64_t row, int64_t n_rows):
+    raise IndexError(f"row {row} is not a transition of a storage of {n_rows} rows")
 
 
 def as_bytes(array):
@@ -346,6 +365,17 @@ cdef class Gather:
                 gather(&self.storage, &self.picks[0], self.picks.shape[0], self.n_frames, self.n_steps,
                        self.gamma, &self.buffers)
         if bad >= 0:
-            raise IndexError(
-                f"row {self.picks[bad]} is not a transition of a storage of {self.storage.n_rows} rows"
-            )
+            raise_bad_pick(self.picks[bad], self.storage.n_rows)
+
+    def sum_rest(self, double beyond, float[::1] out):
+        """Write the returns-to-go of the transitions that ``picks`` names now, ``(B,)``."""
+        cdef int64_t b, bad
+        if out.shape[0] != self.picks.shape[0]:
+            raise ValueError("out must have one place for each pick")
+        with nogil:
+            bad = first_bad_pick(&self.storage, &self.picks[0], self.picks.shape[0])
+            if bad < 0:
+                for b in range(self.picks.shape[0]):
+                    out[b] = <float>return_to_go(&self.storage, self.picks[b], self.gamma, beyond)
+        if bad >= 0:
+            raise_bad_pick(self.picks[bad], self.storage.n_rows)

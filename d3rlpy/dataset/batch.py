@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import Any, overload
@@ -35,6 +36,16 @@ def check_rewards(rows: Rows, rewards: np.ndarray | None) -> np.ndarray:
         return rewards
     got = f"{rewards.dtype} {rewards.shape}" if is_array else type(rewards).__name__
     raise ValueError(f"rewards must be a contiguous float32 array of shape {rows.rewards.shape}, got {got}")
+
+
+def least_value(reward: float, gamma: float) -> float:
+    """What a policy is worth at least where no reward is below ``reward``: ``min(reward, 0) / (1 - gamma)``.
+
+    Above 0 it cannot be told, because a terminal may come at once.
+    """
+    if reward >= 0.0:
+        return 0.0
+    return reward / (1.0 - gamma) if gamma < 1.0 else -math.inf
 
 
 class TransitionMiniBatch:
@@ -149,13 +160,25 @@ class TransitionMiniBatch:
         warn_caller(NEXT_REWARD.format(name="next_rewards", plain="rewards"), FutureWarning)
         return self.rewards
 
+    def returns_to_go(self) -> np.ndarray:
+        """Discounted sums of all rewards to the end of each transition's episode, whatever ``n_steps``, ``(B, 1)``.
+
+        Where no terminal ends the episode (a time limit cuts it, it is still open, or ``next_observations`` show a
+        jump), the worst reward of the storage, or 0 if none is negative, counts as if it came in every step from there
+        on. So, unless worse rewards exist, the sum is no more than what would have come.
+        """
+        discount = self._rows.columns.get("discount")
+        gamma = self.gamma if discount is None else float(discount.max())
+        returns = np.empty_like(self.rewards)
+        self._gather.sum_rest(least_value(float(self._column.min()), gamma), returns.reshape(-1))
+        return returns
+
     def with_rewards(self, transform: Callable[[np.ndarray], np.ndarray]) -> TransitionMiniBatch:
         """The same batch from rewards that went through ``transform`` *before* they were summed.
 
-        ``transform`` takes and gives the stored rewards of some rows, ``(rows,)`` float32.
+        ``transform`` takes and gives the rewards of the storage, ``(N,)`` float32.
         """
-        rewards, touched = np.zeros(len(self._rows), np.float32), self._rows.following(self._indices)
-        rewards[touched] = transform(self._rows.rewards[touched])
+        rewards = np.array(transform(self._rows.rewards), np.float32)
         steps = int(self.n_steps.max())  # what stopped shorter sums stops them again
         return gather(self._rows, self._indices, self.n_frames, steps, self.gamma, rewards)
 

@@ -61,7 +61,7 @@ class VectorEncoder(Encoder):
         super().__init__()
         self.use_dense = use_dense
         self.layers = nn.ModuleList()
-        self.plain = options.is_plain_relu and not use_dense
+        self.plain = options.is_plain and not use_dense
         self.feature_size = in_size
         for width in hidden_units:
             extra = in_size if use_dense and len(self.layers) > 0 else 0
@@ -145,7 +145,7 @@ class PixelEncoderWithAction(EncoderWithAction):
 
 
 class Network(nn.Module):
-    """An encoder and a linear head; where the encoder is a plain ReLU network, both are computed as one.
+    """An encoder and a linear head; where the encoder is a ReLU network, perhaps with layer norm, both are one.
 
     Parameters
     ----------
@@ -174,10 +174,11 @@ def encode_pairs(encoder: nn.Module, x: Tensor, action: Tensor) -> Tensor:
     return encoder(x, action)
 
 
-def plain_layers(encoder: nn.Module, head: Linear) -> list[Linear] | None:
-    """The linear layers of an encoder and its head if nothing but ReLU stands between them, else None."""
+def plain_layers(encoder: nn.Module, head: Linear) -> list[nn.Linear | nn.LayerNorm] | None:
+    """The layers of an encoder and its head if nothing but ReLU, or layer norm and ReLU, stands between, else None."""
     if type(encoder) is VectorEncoderWithAction and not encoder.discrete_action:
         encoder = encoder.body
     if type(encoder) is not VectorEncoder or not encoder.plain:
         return None
-    return [*(cast(Linear, cast(nn.Sequential, layer)[0]) for layer in encoder.layers), head]
+    parts = [part for layer in encoder.layers for part in cast(nn.Sequential, layer)]
+    return [*(part for part in parts if isinstance(part, (nn.Linear, nn.LayerNorm))), head]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import nearest
-from .mlp import Linear
+from .mlp import NORM_EPS, Linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,11 +50,9 @@ class LayerOptions:
             raise ValueError(f"dropout_rate={self.dropout_rate!r} must be in [0, 1), or None for no dropout")
 
     @property
-    def is_plain_relu(self) -> bool:
-        """Whether a layer is a matrix product and a ReLU and nothing else."""
-        return self.activation == "relu" and not (
-            self.use_batch_norm or self.use_layer_norm or self.dropout_rate is not None
-        )
+    def is_plain(self) -> bool:
+        """Whether a layer is a matrix product, perhaps layer norm, and a ReLU, and nothing else."""
+        return self.activation == "relu" and not self.use_batch_norm and self.dropout_rate is None
 
 
 def linear_layer(in_size: int, out_size: int, options: LayerOptions) -> nn.Sequential:
@@ -62,7 +60,7 @@ def linear_layer(in_size: int, out_size: int, options: LayerOptions) -> nn.Seque
     relu = options.activation == "relu" and not options.use_layer_norm
     modules: list[nn.Module] = [Linear(in_size, out_size, relu)]
     if options.use_layer_norm:
-        modules.append(nn.LayerNorm(out_size))
+        modules.append(nn.LayerNorm(out_size, NORM_EPS))
     if not relu:
         modules.append(ACTIVATIONS[options.activation]())
     if options.use_batch_norm:

@@ -1,9 +1,10 @@
 """Fully connected networks on the products of ``kernels``, with few autograd nodes.
 
-``Linear`` is one layer with or without ReLU: one node. ``mlp`` is an ensemble of K plain ReLU networks of the same
-shape: one node for all of them, whose passes are loops over layers. Members are computed one after the other, which on
-a CPU is faster than batching them, and backwards in reverse, while their activations are still in the cache. For the
-same reason many rows, such as thousands of candidate actions, take both ways in blocks.
+``Linear`` is one layer with or without ReLU: one node. ``mlp`` is an ensemble of K ReLU networks of the same shape,
+with or without layer norm before each ReLU: one node for all of them, whose passes are loops over layers. Members are
+computed one after the other, which on a CPU is faster than batching them, and backwards in reverse, while their
+activations are still in the cache. For the same reason many rows, such as thousands of candidate actions, take both
+ways in blocks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from ..kernels import input_grad, linear, weight_grad
 
 BLOCK_ROWS = 1024
 """Most rows that a CPU takes through all layers at once: activations of 256 units then stay in the L2 cache."""
+
+NORM_EPS = 1e-5
+"""What layer norm adds to the variance."""
 
 _mask = torch.ops.aten.threshold_backward.default  # (dy, y, 0) -> dy where y > 0, else 0
 
@@ -72,13 +76,13 @@ class LinearFunction(torch.autograd.Function):
         )
 
 
-def weights_of(layers: Sequence[nn.Linear]) -> list[Tensor]:
-    """Weight and bias of each layer, as ``mlp`` takes them."""
+def weights_of(layers: Sequence[nn.Linear | nn.LayerNorm]) -> list[Tensor]:
+    """Weight and bias of each layer, as ``mlp`` takes them; a layer norm follows its linear layer."""
     return [p for layer in layers for p in (layer.weight, layer.bias)]
 
 
 def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = False) -> Tensor:
-    """Outputs ``(K, B, out)`` of K networks for inputs ``(B, in)``, ReLU between the layers.
+    """Outputs ``(K, B, out)`` of K networks for inputs ``(B, in)``, layer norm if there is one and ReLU between layers.
 
     ``weights`` are those of ``weights_of``, member after member. ``frozen`` gives no gradient to the networks, only to
     ``x``.
@@ -99,51 +103,74 @@ def _blocks(x: Tensor) -> list[Tensor]:
 
 
 def _forward_by_blocks(x: Tensor, n_members: int, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Outputs ``(K, B, out)`` of all blocks, and the hidden activations of one block after the other."""
+    """Outputs ``(K, B, out)`` of all blocks, and what is kept of one block after the other."""
     each = [_forward(block, n_members, weights) for block in _blocks(x)]
     if len(each) == 1:
         return each[0]
     return torch.cat([y for y, _ in each], dim=1), [h for _, hidden in each for h in hidden]
 
 
+def _shape(weights: Sequence[Tensor], n_members: int) -> tuple[int, bool]:
+    """The number of tensors of a member, and whether it has layer norm, whose gain, its third tensor, is a vector."""
+    size = len(weights) // n_members
+    return size, size > 2 and weights[2].dim() == 1
+
+
 def _forward(
     x: Tensor, n_members: int, weights: Sequence[Tensor], linear: Callable[..., Tensor] = linear
 ) -> tuple[Tensor, list[Tensor]]:
-    """Outputs ``(K, B, out)``, and the hidden activations, member by member and layer by layer."""
-    size = len(weights) // n_members
-    outputs, hidden = [], []
+    """Outputs ``(K, B, out)``, and what the way back needs of each hidden layer, member by member.
+
+    That is its output, and with layer norm its input, mean and inverse deviation as well.
+    """
+    size, normed = _shape(weights, n_members)
+    outputs: list[Tensor] = []
+    kept: list[Tensor] = []
     for start in range(0, len(weights), size):
         h = x
-        for i in range(start, start + size - 2, 2):
-            h = linear(h, weights[i], weights[i + 1], True)
-            hidden.append(h)
+        for i in range(start, start + size - 2, 4 if normed else 2):
+            h = linear(h, weights[i], weights[i + 1], not normed)
+            layer = norm_relu(h, weights[i + 2], weights[i + 3]) if normed else (h,)
+            h = layer[0]
+            kept.extend(layer)
         outputs.append(linear(h, weights[start + size - 2], weights[start + size - 1], False))
-    return (outputs[0].unsqueeze(0) if n_members == 1 else torch.stack(outputs)), hidden
+    return (outputs[0].unsqueeze(0) if n_members == 1 else torch.stack(outputs)), kept
+
+
+def norm_relu(z: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """``relu(gain (z - mean) / std + bias)`` over the last axis; then ``z``, the means and the inverse deviations."""
+    if torch.jit.is_tracing():
+        return (F.relu(F.layer_norm(z, gain.shape, gain, bias, NORM_EPS)),)
+    y, mean, inverse_std = torch.native_layer_norm(z, gain.shape, gain, bias, NORM_EPS)
+    return y.relu_(), z, mean, inverse_std
 
 
 class MLPFunction(torch.autograd.Function):
-    """``mlp``; in each layer ``dz = dy [y > 0]``, ``dW = dz^T x``, ``db = sum dz``, and ``dz W`` goes down."""
+    """``mlp``; in each layer ``dz = dy [y > 0]``, ``dW = dz^T x``, ``db = sum dz``, and ``dz W`` goes down.
+
+    Where there is layer norm, its derivative stands between the first two.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, n_members: int, *weights: Tensor) -> Tensor:
-        y, hidden = _forward_by_blocks(x, n_members, weights)
-        ctx.n_members, ctx.n_hidden = n_members, len(hidden)
-        ctx.save_for_backward(x, *hidden, *weights)
+        y, kept = _forward_by_blocks(x, n_members, weights)
+        ctx.n_members, ctx.n_kept = n_members, len(kept)
+        ctx.save_for_backward(x, *kept, *weights)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        hidden, weights = saved[1 : 1 + ctx.n_hidden], saved[1 + ctx.n_hidden :]
+        kept, weights = saved[1 : 1 + ctx.n_kept], saved[1 + ctx.n_kept :]
         needs_x, needs_weights = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
         blocks = _blocks(saved[0])
         dys = dy.tensor_split(len(blocks), dim=1) if len(blocks) > 1 else (dy,)
-        size = len(hidden) // len(blocks)
+        size = len(kept) // len(blocks)
         dxs: list[Tensor | None] = [None] * len(blocks)
         grads: list[Any] = []
         for b in range(len(blocks) - 1, -1, -1):
-            of_block = hidden[b * size : (b + 1) * size]
+            of_block = kept[b * size : (b + 1) * size]
             dxs[b], more = _backward(dys[b], blocks[b], of_block, weights, ctx.n_members, needs_x, needs_weights)
             if grads and more:
                 torch._foreach_add_(grads, more)
@@ -156,26 +183,39 @@ class MLPFunction(torch.autograd.Function):
 def _backward(
     dy: Tensor,
     x: Tensor,
-    hidden: Sequence[Tensor],
+    kept: Sequence[Tensor],
     weights: Sequence[Tensor],
     n_members: int,
     needs_x: bool,
     needs_weights: bool,
 ) -> tuple[Tensor | None, list[Tensor]]:
     """Gradients of the input and of the weights of one block of rows; None and an empty list where not needed."""
-    n_layers = len(weights) // n_members // 2
+    size, normed = _shape(weights, n_members)
+    step, n_kept = (4, 4) if normed else (2, 1)  # tensors of a hidden layer, and what is kept of it
+    n_hidden = (size - 2) // step
     grads: list[Any] = [None] * len(weights) if needs_weights else []
     dx: Tensor | None = None
     for m in range(n_members - 1, -1, -1):
         dz = dy[m].contiguous()
-        for i in range(n_layers - 1, -1, -1):
-            k = 2 * (m * n_layers + i)
-            below = hidden[m * (n_layers - 1) + i - 1] if i else x
+        for i in range(n_hidden, -1, -1):
+            k = m * size + step * i
+            below = kept[n_kept * (m * n_hidden + i - 1) :][:n_kept] if i else (x,)
             if needs_weights:
-                grads[k], grads[k + 1] = weight_grad(dz, below), dz.sum(0)
+                grads[k], grads[k + 1] = weight_grad(dz, below[0]), dz.sum(0)
             if i:
-                dz = _mask(input_grad(dz, weights[k]), below, 0)
+                dz = _mask(input_grad(dz, weights[k]), below[0], 0)
+                if normed:
+                    dz, *more = norm_grad(dz, below[1:], weights[k - 2 : k], needs_weights)
+                    if needs_weights:
+                        grads[k - 2], grads[k - 1] = more
             elif needs_x:
                 first = input_grad(dz, weights[k])
                 dx = first if dx is None else dx + first
     return dx, grads
+
+
+def norm_grad(dy: Tensor, kept: Sequence[Tensor], weights: Sequence[Tensor], needs_weights: bool) -> tuple[Tensor, ...]:
+    """Gradients of the input, the gain and the bias of a layer norm."""
+    z, mean, inverse_std = kept
+    wanted = [True, needs_weights, needs_weights]
+    return torch.ops.aten.native_layer_norm_backward(dy, z, z.shape[1:], mean, inverse_std, *weights, wanted)

@@ -36,6 +36,11 @@ class OnlineMethods:
     collected_: Collected
     online_state_: dict[str, Any]
 
+    @property
+    def updates_per_step(self) -> int:
+        """Updates of a round that ``fit_online`` makes unless its ``n_updates`` says otherwise."""
+        return 1
+
     @available_if(_learns_from_rewards)
     @same_arguments(fit_online)
     def fit_online(self, *args: Any, **kwargs: Any) -> Self:

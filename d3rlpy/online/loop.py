@@ -50,7 +50,7 @@ def fit_online(
     n_steps: int | None = None,
     n_steps_per_epoch: int | None = None,
     update_interval: int = 1,
-    n_updates: int = 1,
+    n_updates: int | None = None,
     update_start_step: int = 0,
     random_steps: int = 0,
     eval_env: Any = None,
@@ -85,7 +85,7 @@ def fit_online(
     n_steps_per_epoch : steps between two evaluations, log lines and checkpoints, 10,000 by default; the last epoch may
         be shorter.
     update_interval : steps between two rounds of updates: step t has one if ``t % update_interval == 0``.
-    n_updates : updates in a round.
+    n_updates : updates in a round; None is what the algorithm itself says, ``n_gradient_steps`` of RLPD and else 1.
     update_start_step : steps before the first round. Until the buffer holds a batch there is none either.
     random_steps : steps at the start in which actions are uniform.
     eval_env : another environment, for the metric ``evaluation``: the mean return of 10 episodes.
@@ -112,7 +112,7 @@ def fit_online(
     if is_vector(env):
         raise ValueError(f"{type(env).__name__} holds several environments: call fit_batch_online")
     if n_epochs is not None or n_updates_per_epoch is not None:
-        if (update_interval, n_updates) != (1, 1):
+        if (update_interval, n_updates) != (1, None):
             raise ValueError("n_epochs and n_updates_per_epoch set update_interval and n_updates too: leave these out")
         n_steps, n_steps_per_epoch, n_updates = epochs_of_2020(
             n_epochs, n_updates_per_epoch, n_steps, n_steps_per_epoch
@@ -125,7 +125,7 @@ def fit_online(
         at_least_one("n_steps", STEPS if n_steps is None else n_steps, owner),
         at_least_one("n_steps_per_epoch", STEPS_PER_EPOCH if n_steps_per_epoch is None else n_steps_per_epoch, owner),
         at_least_one("update_interval", update_interval, owner),
-        at_least_one("n_updates", n_updates, owner),
+        at_least_one("n_updates", algo.updates_per_step if n_updates is None else n_updates, owner),
         whole_number("update_start_step", update_start_step, 0, owner),
         whole_number("random_steps", random_steps, 0, owner),
     )

@@ -49,6 +49,13 @@ class MixedBatch:
                 column[positions] = getattr(part, name)
         return self
 
+    def returns_to_go(self) -> np.ndarray:
+        """Those of the two mini-batches, ``(batch, 1)``."""
+        returns = np.empty_like(self.rewards)
+        for part, positions in self.parts:
+            returns[positions] = part.returns_to_go()
+        return returns
+
 
 def spread(n: int, size: int) -> np.ndarray:
     """``n`` of the positions ``0 ... size - 1``, as evenly as they go: every other one for a half."""

@@ -1,5 +1,7 @@
 """The networks and equations of the papers once more, in numpy and from the papers, to compare the losses with."""
 
+from dataclasses import fields
+
 import numpy as np
 import torch
 
@@ -8,7 +10,7 @@ def numpy_of(batch):
     """The fields of a batch as float64 arrays (discrete actions stay integers)."""
     return {
         name: getattr(batch, name).double().numpy() if name != "actions" else batch.actions.numpy()
-        for name in batch.__slots__
+        for name in (field.name for field in fields(batch))
     }
 
 

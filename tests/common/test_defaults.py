@@ -3,6 +3,7 @@
 import pytest
 
 from d3rlpy import algos
+from d3rlpy.models.encoders import DefaultEncoderFactory
 from d3rlpy.models.optimizers import AdamFactory
 
 DEFAULTS = {
@@ -397,6 +398,7 @@ DEFAULTS = {
     },
     "RandomPolicy": {"distribution": "uniform", "normal_std": 1.0, "action_scaler": None},
 }
+DEFAULTS["CalQL"] = DEFAULTS["CQL"]  # as in release 2.8.1, the first that has both
 OURS = {
     "DiscreteSAC": {"target_entropy"},
     "PLAS": {"max_latent_action"},
@@ -413,3 +415,23 @@ def test_defaults_are_those_of_the_original(name):
     ours = OURS.get(name, set()) | {"random_state", "use_gpu"}
     assert {k: v for k, v in params.items() if k not in ours} == DEFAULTS[name]
     assert ours <= params.keys()
+
+
+FROM_PAPERS = {
+    "RLPD": DEFAULTS["SAC"]  # Ball et al. 2023, tables 1 and 2 (locomotion)
+    | {
+        "n_critics": 10,
+        "critic_encoder_factory": DefaultEncoderFactory(use_layer_norm=True),
+        "n_target_critics": 2,
+        "n_gradient_steps": 20,
+        "entropy_backup": True,
+        "target_entropy": None,
+        "augmentation": None,
+    },
+}
+
+
+@pytest.mark.parametrize("name", FROM_PAPERS)
+def test_defaults_of_what_the_original_lacks_are_those_of_the_paper(name):
+    params = getattr(algos, name)().get_params(deep=False)
+    assert {k: v for k, v in params.items() if k not in ("random_state", "use_gpu")} == FROM_PAPERS[name]

@@ -19,8 +19,8 @@ from tests.helpers import make_dataset, random_batch
 QUIET = {"save_metrics": False, "verbose": False, "show_progress": False}
 SMALL = VectorEncoderFactory(hidden_units=(8,))
 SMALL_PIXEL = PixelEncoderFactory(filters=((4, 8, 8),), feature_size=8)
-SHORT = {"warmup_steps": 2, "n_actor_updates": 3, "n_critic_updates": 3}
-"""PLAS trains its policy after warming up; AWR makes many gradient steps an update."""
+SHORT = {"warmup_steps": 2, "n_actor_updates": 3, "n_critic_updates": 3, "n_gradient_steps": 2}
+"""PLAS trains its policy after warming up; AWR makes many gradient steps an update; RLPD's actor waits for the G-th."""
 VALUE_BASED = [name for name, cls in ALGORITHMS.items() if hasattr(cls.Impl, "value")]
 CONTINUOUS = [name for name, cls in ALGORITHMS.items() if cls.action_space == "continuous"]
 MEAN_ONLY = ("ensemble_dqn", "rem")

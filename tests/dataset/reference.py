@@ -60,6 +60,28 @@ class Log:
         terminal = float(self.terminals[rows[-1]])
         return total, terminal, product * (1.0 - terminal), len(rows)
 
+    def goes_on(self, row: int) -> bool:
+        """The next row holds the state after this one."""
+        if self.ends(row) or row + 1 == len(self.rewards):
+            return False
+        return bool((self.successor(row) == self.observations[row + 1]).all())
+
+    def return_to_go(self, row: int, gamma: float) -> float:
+        """All rewards to the terminal; where none comes, the worst reward of all for ever, if that is negative."""
+        total, product = 0.0, 1.0
+        while True:
+            total += product * float(self.rewards[row])
+            product *= gamma if self.discount is None else float(self.discount[row])
+            if self.terminals[row]:
+                return total
+            if not self.goes_on(row):
+                break
+            row += 1
+        worst, largest = float(self.rewards.min()), gamma if self.discount is None else float(self.discount.max())
+        if worst >= 0 or product == 0:
+            return total
+        return total + product * worst / (1 - largest) if largest < 1 else -np.inf
+
     def history(self, row: int) -> list[int]:
         """The row and the ones before it in its segment, oldest first."""
         rows = [row]

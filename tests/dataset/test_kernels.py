@@ -58,6 +58,80 @@ def test_scaling_a_finished_batch_scales_before_the_sum(log, n_steps):
 
 
 @MODEST
+@given(
+    log=logs(),
+    n_steps=st.integers(1, 8),
+    gamma=st.sampled_from([0.0, 0.5, 0.99, 1.0]),
+    shift=st.sampled_from([-2, 0, 5]),
+)
+def test_returns_to_go_equal_the_slow_twin(log, n_steps, gamma, shift):
+    assume(log.transitions())
+    rows, indices = rows_of(dataset_of(log))
+    batch = gather(rows, indices, n_steps=n_steps, gamma=gamma).with_rewards(lambda r: r + np.float32(shift))
+    log.rewards = log.rewards + np.float32(shift)
+    returns = batch.returns_to_go()
+    assert (returns.shape, returns.dtype) == ((len(indices), 1), np.float32)
+    expected = [log.return_to_go(row, gamma) for row in indices.tolist()]
+    np.testing.assert_allclose(returns[:, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def by_hand(rewards, terminals=(), timeouts=(), gamma=0.5, **options):
+    """Returns-to-go of a data set with vectors of one number and no other flags."""
+    n = len(rewards)
+    dataset = MDPDataset(
+        np.arange(n, dtype=np.float32)[:, None], np.zeros(n, np.int64), rewards, flags(n, *terminals),
+        timeouts=flags(n, *timeouts), **options,
+    )  # fmt: skip
+    rows, indices = rows_of(dataset)
+    return dict(zip(indices.tolist(), gather(rows, indices, gamma=gamma).returns_to_go()[:, 0].tolist(), strict=True))
+
+
+def test_returns_to_go_by_hand():
+    # a terminal ends rows 0 to 2; a time limit cuts behind row 5, whose successor is unknown but whose reward isn't
+    assert by_hand([1, 2, 4, 8, 16, 32], terminals=[2], timeouts=[5]) == {
+        0: 1 + 2 / 2 + 4 / 4, 1: 2 + 4 / 2, 2: 4, 3: 8 + 16 / 2 + 32 / 4, 4: 16 + 32 / 2,
+    }  # fmt: skip
+    # the worst reward, -3, goes on behind the cut: -3 / (1 - 0.5) = -6; nothing does behind the terminal
+    assert by_hand([1, -3, 8, 2, 32], terminals=[1], timeouts=[4]) == {
+        0: 1 - 3 / 2, 1: -3, 2: 8 + 2 / 2 + 32 / 4 - 6 / 8, 3: 2 + 32 / 2 - 6 / 4,
+    }  # fmt: skip
+    # what was seen after row 1 is not row 2
+    jump = np.array([[1.0], [9.0], [3.0], [0.0]], np.float32)
+    assert by_hand([1, 2, -1, 4], terminals=[3], next_observations=jump) == {
+        0: 1 + 2 / 2 - 2 / 4, 1: 2 - 2 / 2, 2: -1 + 4 / 2, 3: 4,
+    }  # fmt: skip
+
+
+def test_without_a_discount_a_cut_return_has_no_bound_unless_no_reward_is_negative():
+    assert by_hand([1, 2, 4, 8], terminals=[1], timeouts=[3], gamma=1.0) == {0: 3, 1: 2, 2: 12}
+    assert by_hand([1, 2, -4, 8], terminals=[1], timeouts=[3], gamma=1.0) == {0: 3, 1: 2, 2: -np.inf}
+
+
+def test_a_cut_return_is_that_of_an_episode_which_goes_on_with_the_worst_reward():
+    rewards = np.array([1.0, -2.0, 3.0, 0.5])
+    longer = np.concatenate([rewards, np.full(3000, -2.0)])
+    cut = by_hand(rewards, timeouts=[3], gamma=0.99, next_observations=np.arange(1, 5, dtype=np.float32)[:, None])
+    gone_on = by_hand(longer, terminals=[len(longer) - 1], gamma=0.99)
+    assert cut == pytest.approx({row: gone_on[row] for row in range(4)}, rel=1e-5)
+
+
+def test_returns_to_go_follow_episodes_farther_than_a_link_looks():
+    n = 2 * _kernels.MOST_STEPS + 100
+    assert by_hand(np.ones(n), terminals=[n - 1], gamma=1.0)[50] == n - 50
+
+
+def test_returns_to_go_check_what_they_are_given():
+    rows, _ = rows_of(MDPDataset(np.zeros((3, 1)), [0, 0, 0], [1, 1, 1], flags(3), timeouts=flags(3, 2)))
+    picks = np.array([0, 1])
+    batch = reusable_batch(rows, picks)
+    with pytest.raises(ValueError, match="one place for each pick"):
+        batch._gather.sum_rest(0.0, np.zeros(3, np.float32))
+    picks[1] = 2
+    with pytest.raises(IndexError, match="row 2 is not a transition of a storage of 3 rows"):
+        batch.returns_to_go()
+
+
+@MODEST
 @given(log=logs())
 def test_links_equal_the_slow_twin(log):
     assume(log.transitions())

@@ -171,6 +171,29 @@ def test_discrete_ensemble_stacks_its_critics(kind, n_critics):
             np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
+@each_kind
+@pytest.mark.parametrize("drawn", [[1], [2, 0]])
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_target_of_some_critics_is_reduced_over_these_alone(discrete, share, drawn, kind):
+    q, (x, action, ids) = make(kind, discrete=discrete, share_encoder=share), inputs()
+    chosen = ids if discrete else action
+    of_all = seeded(lambda: q.evaluate(x, None if discrete else action).distributions(chosen))
+    wanted = numpy_of(reduce_distributions(reshaped(of_all, lambda t: t[drawn]), "min"))
+    for got, value in zip(numpy_of(seeded(lambda: q.target(x, chosen, critics=drawn))), wanted, strict=True):
+        np.testing.assert_allclose(got, value, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_target_of_some_critics_does_not_compute_the_others(norm):
+    q, (x, action, _) = make(encoder=VectorEncoderFactory((8,), use_layer_norm=norm)), inputs()
+    assert q.plain_weights is not None
+    with torch.no_grad():
+        q.critics[1].head.bias.fill_(float("nan"))
+        assert torch.isfinite(q.target(x, action, "mean", critics=[2, 0])).all()
+        assert torch.isnan(q.target(x, action, "mean", critics=[2, 1])).all()
+
+
 @pytest.mark.parametrize("kind", ["mean", "qr", "fqf", "c51"])  # iqn takes other levels
 def test_values_and_distributions_agree_about_the_expectation(kind):
     q, (x, action, _) = make(kind), inputs()

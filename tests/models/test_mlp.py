@@ -12,7 +12,7 @@ from d3rlpy import kernels
 from d3rlpy.algos import CQL, DQN, SAC, DiscreteCQL, TD3PlusBC
 from d3rlpy.models import mlp as mlp_module
 from d3rlpy.models.encoders import VectorEncoderFactory
-from d3rlpy.models.mlp import Linear, mlp, weights_of
+from d3rlpy.models.mlp import NORM_EPS, Linear, mlp, weights_of
 from tests.helpers import random_batch
 
 
@@ -23,9 +23,19 @@ def backend(request):
     kernels.use_backend("auto")
 
 
-def networks(n_members, sizes, dtype):
+def networks(n_members, sizes, dtype, norm=False):
+    """Linear layers of each member, with a layer norm behind all but the last if asked for."""
     torch.manual_seed(0)
-    return [[nn.Linear(i, o).to(dtype) for i, o in pairwise(sizes)] for _ in range(n_members)]
+    members = []
+    for _ in range(n_members):
+        layers = [nn.Linear(i, o) for i, o in pairwise(sizes)]
+        if norm:
+            layers = [part for layer in layers for part in (layer, nn.LayerNorm(layer.out_features, NORM_EPS))][:-1]
+            for part in layers[1::2]:
+                nn.init.normal_(part.weight, 1.0, 0.3)
+                nn.init.normal_(part.bias, 0.0, 0.3)
+        members.append([part.to(dtype) for part in layers])
+    return members
 
 
 def by_modules(x, members):
@@ -33,21 +43,26 @@ def by_modules(x, members):
 
 
 def one_network(x, layers):
+    """ReLU behind each hidden layer, or behind the norm that follows it."""
+    normed = any(isinstance(layer, nn.LayerNorm) for layer in layers)
     for layer in layers[:-1]:
-        x = F.relu(F.linear(x, layer.weight, layer.bias))
-    return F.linear(x, layers[-1].weight, layers[-1].bias)
+        x = layer(x)
+        if not normed or isinstance(layer, nn.LayerNorm):
+            x = F.relu(x)
+    return layers[-1](x)
 
 
 def flat(members):
     return [p for layers in members for p in weights_of(layers)]
 
 
+@pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("n_members", [1, 2, 3])
 @pytest.mark.parametrize("sizes", [(5, 3), (5, 7, 3), (14, 256, 256, 1), (11, 70, 90, 64, 4)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 @pytest.mark.parametrize("n_rows", [1, 32, 256])
-def test_outputs_and_gradients_equal_those_of_modules(n_members, sizes, dtype, tolerance, n_rows, backend):
-    members = networks(n_members, sizes, dtype)
+def test_outputs_and_gradients_equal_those_of_modules(n_members, sizes, dtype, tolerance, n_rows, norm, backend):
+    members = networks(n_members, sizes, dtype, norm)
     x = torch.randn(n_rows, sizes[0], dtype=dtype, requires_grad=True)
     weight = torch.randn(n_members, n_rows, sizes[-1], dtype=dtype)
     expected, got = by_modules(x, members), mlp(x, n_members, flat(members))
@@ -59,13 +74,16 @@ def test_outputs_and_gradients_equal_those_of_modules(n_members, sizes, dtype, t
     assert (expected - got).norm() <= tolerance * expected.norm()
 
 
+@pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("n_rows", [16, 17, 50])
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("sizes", [(5, 3), (5, 7, 3), (11, 70, 90, 4)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-def test_blocks_of_rows_give_the_outputs_and_gradients_of_modules(sizes, dtype, tolerance, frozen, n_rows, monkeypatch):
+def test_blocks_of_rows_give_the_outputs_and_gradients_of_modules(
+    sizes, dtype, tolerance, frozen, n_rows, norm, monkeypatch
+):
     monkeypatch.setattr(mlp_module, "BLOCK_ROWS", 16)
-    members = networks(2, sizes, dtype)
+    members = networks(2, sizes, dtype, norm)
     x = torch.randn(n_rows, sizes[0], dtype=dtype, requires_grad=True)
     weight = torch.randn(2, n_rows, sizes[-1], dtype=dtype)
     expected, got = by_modules(x, members), mlp(x, 2, flat(members), frozen=frozen)
@@ -104,10 +122,11 @@ def test_many_rows_pass_all_layers_in_few_equal_blocks(n_rows, sizes, monkeypatc
     assert seen == [size for size in sizes for _ in range(4)]
 
 
-def test_a_traced_network_takes_batches_of_any_size(monkeypatch):
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_traced_network_takes_batches_of_any_size(norm, monkeypatch):
     """The number of blocks of the example must not become part of the export."""
     monkeypatch.setattr(mlp_module, "BLOCK_ROWS", 2)
-    members = networks(1, (4, 8, 1), torch.float32)
+    members = networks(1, (4, 8, 1), torch.float32, norm)
     for p in flat(members):
         p.requires_grad_(False)
     traced = torch.jit.trace(lambda x: mlp(x, 1, flat(members)), torch.randn(5, 4))
@@ -183,8 +202,8 @@ def as_ordinary_modules(impl, monkeypatch):
             module.plain_weights = None
 
 
-def impl_of(cls, width):
-    encoder = VectorEncoderFactory(hidden_units=(width, width))
+def impl_of(cls, width, norm=False):
+    encoder = VectorEncoderFactory(hidden_units=(width, width), use_layer_norm=norm)
     names = [n for n in cls().get_params(deep=False) if n.endswith("encoder_factory")]
     params = dict.fromkeys(names, encoder)
     if cls in (DQN, DiscreteCQL):
@@ -219,9 +238,12 @@ def test_a_thousand_updates_in_float64_take_the_path_of_ordinary_modules(cls, mo
         assert (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("cls", [TD3PlusBC, SAC, DQN, DiscreteCQL, CQL])
-def test_ten_updates_in_float32_agree_on_both_backends_and_with_modules(cls, monkeypatch):
-    start = impl_of(cls, 256).train()
+@pytest.mark.parametrize(
+    ("cls", "norm"),
+    [(TD3PlusBC, False), (SAC, False), (DQN, False), (DiscreteCQL, False), (CQL, False), (SAC, True), (DQN, True)],
+)
+def test_ten_updates_in_float32_agree_on_both_backends_and_with_modules(cls, norm, monkeypatch):
+    start = impl_of(cls, 256, norm).train()
     results = []
     for name in ("plain", "auto"):
         kernels.use_backend(name)

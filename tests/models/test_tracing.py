@@ -24,6 +24,7 @@ from d3rlpy.models import (
 ALL = {"use_batch_norm": True, "use_layer_norm": True, "dropout_rate": 0.1}
 ENCODERS = {
     "vector": (VectorEncoderFactory((8, 8), **ALL), (3,)),
+    "normed": (VectorEncoderFactory((8, 8), use_layer_norm=True), (3,)),
     "dense": (DenseEncoderFactory(activation="gelu"), (3,)),
     "pixel": (PixelEncoderFactory(((4, 3, 2),), 8, activation="swish", **ALL), (2, 9, 9)),
 }

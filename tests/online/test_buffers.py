@@ -173,6 +173,29 @@ def test_the_rest_of_episodes_is_what_the_slow_twin_finds(kind, maxlen, changes,
 
 
 @MODEST
+@given(**ANY, gamma=st.sampled_from([0.0, 0.9, 1.0]), seed=st.integers(0, 99))
+def test_returns_to_go_equal_the_slow_twin_and_those_of_the_data_set(kind, maxlen, changes, gamma, seed):
+    buffer, twin, _ = changed(kind, maxlen, changes, seed)
+    assume(len(buffer))
+    returns = gather(buffer.rows, buffer.rows.transition_indices(), gamma=gamma).returns_to_go()[:, 0]
+    expected = [twin.return_to_go(row, gamma) for row in twin.transitions()]
+    np.testing.assert_allclose(returns, expected, rtol=1e-5, atol=1e-6)
+    theirs = gather(*rows_of(buffer.to_mdp_dataset()), gamma=gamma).returns_to_go()[:, 0]
+    np.testing.assert_array_equal(returns, theirs)
+
+
+def test_returns_to_go_run_across_the_end_of_the_arrays_and_stop_at_the_newest_row():
+    buffer = buffer_of("ids", 4)
+    steps(buffer, 6, first=1.0)  # rewards 3 to 6 are left, in rows 2, 3, 0, 1; the episode is open
+    batch = gather(buffer.rows, buffer.rows.transition_indices(), gamma=0.5)
+    assert batch.returns_to_go()[:, 0].tolist() == [3 + 4 / 2 + 5 / 4 + 6 / 8, 4 + 5 / 2 + 6 / 4, 5 + 6 / 2]
+    scaler = MultiplyRewardScaler(-1.0)  # -6 is the worst, and -6 / (1 - 0.5) follows
+    batch = buffer.make_sampler(1, gamma=0.5, seed=0, reward_scaler=scaler).sample()
+    expected = {2: -(3 + 4 / 2 + 5 / 4 + 6 / 8) - 12 / 16, 3: -(4 + 5 / 2 + 6 / 4) - 12 / 8, 0: -(5 + 6 / 2) - 12 / 4}
+    assert batch.returns_to_go().item() == expected[batch.indices.item()]
+
+
+@MODEST
 @given(**ANY, n_steps=st.integers(1, 8))
 def test_the_data_set_of_a_buffer_holds_the_same_transitions(kind, maxlen, changes, n_steps):
     buffer, twin, _ = changed(kind, maxlen, changes)

@@ -613,9 +613,10 @@ class TestOldDocuments:
         with pytest.raises(ValueError, match="both set the length"):
             run(n_epochs=3, n_steps=10)
 
-    def test_both_ways_to_space_updates_are_an_error(self):
+    @pytest.mark.parametrize("given", [{"update_interval": 10}, {"n_updates": 1}])
+    def test_both_ways_to_space_updates_are_an_error(self, given):
         with pytest.raises(ValueError, match="leave these out"):
-            run(n_epochs=3, update_interval=10)
+            run(n_epochs=3, **given)
 
     @pytest.mark.filterwarnings("ignore:.*2020 documentation.*:FutureWarning")
     def test_train_is_fit_online(self):
@@ -655,7 +656,8 @@ class TestEveryAlgorithm:
         algo.fit(data, n_steps=2, **QUIET)
         explorer = GREEDY if discrete else NormalNoise()
         run(algo, Counter(discrete=discrete, limit=True), None, explorer, n_steps=20, offline_dataset=data)
-        assert algo.grad_step_ == 2 + 18  # one after each step from the third on, when the buffer has its share
+        rounds = 18  # one after each step from the third on, when the buffer has its share
+        assert algo.grad_step_ == 2 + rounds * algo.updates_per_step
         losses = [value for key, value in algo.history_[-1][1].items() if "loss" in key]
         assert losses
         assert np.isfinite(losses).all()

@@ -16,7 +16,7 @@ from ..bodies import Encoder, EncoderWithAction, repeat_rows, side_by_side
 from ..encoders import EncoderFactory, create_encoder, create_encoder_with_action
 from ..mlp import mlp
 from .base import Q_FUNCTIONS, LinearQFunction, QFunction, QFunctionFactory, QValues
-from .distribution import Values, expectation_over_actions, reduce_distributions, reduce_values
+from .distribution import Values, expectation_over_actions, reduce_distributions, reduce_values, reshaped
 
 
 class QEnsemble(nn.Module):
@@ -46,21 +46,32 @@ class QEnsemble(nn.Module):
         """The modules: one for each critic, or the one that holds all critics."""
         return iter(self._modules_of(None))
 
-    def _modules_of(self, critic: int | None) -> Sequence[QFunction]:
-        """The modules that compute one critic, or all of them (None)."""
+    def _modules_of(self, critics: Sequence[int] | None) -> Sequence[QFunction]:
+        """The modules that compute these critics, or all of them (None)."""
         modules = cast(Sequence[QFunction], self.critics)
-        return modules if critic is None or len(modules) == 1 else [modules[critic]]
+        return modules if critics is None or len(modules) == 1 else [modules[k] for k in critics]
+
+    def _weights_of(self, critics: Sequence[int] | None) -> list[Tensor]:
+        """The weights of these critics, or of all of them (None), where they are networks computed as one."""
+        each = cast(list[list[Tensor]], self.plain_weights)
+        return self.flat_weights if critics is None or len(each) == 1 else [p for k in critics for p in each[k]]
 
     def evaluate(self, x: Tensor, action: Tensor | None = None) -> QValues:
         """Values of observations, and of continuous actions, for several uses.
 
         Actions are ``(B, A)``, or n for each observation, ``(B, n, A)``: then there are ``B n`` rows of values.
         """
+        return self._evaluate(x, action, None)
+
+    def _evaluate(self, x: Tensor, action: Tensor | None, critics: Sequence[int] | None) -> QValues:
+        """Values by the modules of these critics; where all critics share one module, by all."""
+        modules = self._modules_of(critics)
         if self.plain_weights is not None:
-            outputs = mlp(x if action is None else side_by_side(x, action), len(self.critics), self.flat_weights)
-            values: QValues = cast(LinearQFunction, self.critics[0]).read(outputs)
+            pairs = x if action is None else side_by_side(x, action)
+            outputs = mlp(pairs, len(modules), self._weights_of(critics))
+            values: QValues = cast(LinearQFunction, modules[0]).read(outputs)
         else:
-            values = self._joined(self._modules_of(None), x, action)
+            values = self._joined(modules, x, action)
         values.bootstrap = self.bootstrap
         return values
 
@@ -87,10 +98,20 @@ class QEnsemble(nn.Module):
         """The best action ``(B,)`` by the mean of values ``(K, B, A)``."""
         return (values[0] if len(self) == 1 else values.mean(dim=0)).argmax(dim=1)
 
-    def target(self, x: Tensor, action: Tensor, reduction: str = "min", lam: float = 0.75) -> Values:
-        """Values ``(B, 1)`` or distributions ``(B, N)`` of the pairs, reduced over critics."""
-        values = self.evaluate(x, None if self.discrete else action)
-        return reduce_distributions(values.distributions(action), reduction, lam)
+    def target(
+        self,
+        x: Tensor,
+        action: Tensor,
+        reduction: str = "min",
+        lam: float = 0.75,
+        critics: Sequence[int] | None = None,
+    ) -> Values:
+        """Values ``(B, 1)`` or distributions ``(B, N)`` of the pairs, reduced over critics, all of them or some."""
+        values = self._evaluate(x, None if self.discrete else action, critics)
+        distributions = values.distributions(action)
+        if critics is not None and len(self.critics) == 1:  # one module, which has computed all
+            distributions = reshaped(distributions, lambda t: torch.stack([t[k] for k in critics]))
+        return reduce_distributions(distributions, reduction, lam)
 
     def greedy_target(self, x: Tensor, reduction: str = "min", lam: float = 0.75) -> Values:
         """``target`` at the discrete action that the mean of these critics prefers."""
@@ -116,12 +137,11 @@ class QEnsemble(nn.Module):
         ``(K, B, A)``. The critics act as in evaluation: no dropout, and batch norm neither uses nor changes statistics
         of the batch.
         """
-        modules = self._modules_of(critic)
+        one = None if critic is None else [critic]
+        modules = self._modules_of(one)
         if self.plain_weights is not None:
-            all_of_them = len(modules) == len(self.critics)
-            weights = self.flat_weights if all_of_them else self.plain_weights[cast(int, critic)]
             pairs = x if action is None else side_by_side(x, action)
-            outputs = mlp(pairs, len(modules), weights, frozen=True)
+            outputs = mlp(pairs, len(modules), self._weights_of(one), frozen=True)
             values = cast(LinearQFunction, modules[0]).read(outputs).expected()
         else:
             with frozen(*modules):
