@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-pendulum test test-fast check format docs bench bench-quick pages build clean
+.PHONY: demo demo-pendulum demo-online test test-fast check format docs bench bench-quick pages build clean
 
 demo: $(STAMP)  ## CartPole: train, evaluate, save, reload, export; about 3 minutes
 	$(BIN)/python examples/cartpole.py
 
 demo-pendulum: $(STAMP)  ## Pendulum with TD3+BC
 	$(BIN)/python examples/pendulum.py
+
+demo-online: $(STAMP)  ## Pendulum with IQL, offline and then online
+	$(BIN)/python examples/online.py
 
 test: $(STAMP) check  ## lint, types, spelling, and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -32,9 +35,10 @@ format: $(STAMP)
 docs: $(STAMP)  ## every code block of README and docs, executed
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(STAMP)  ## all figures, beside releases 1.1.1 and 2.8.1 of the original; builds .venv-peers once
+bench: $(STAMP)  ## all figures, beside releases 1.1.1 and 2.8.1 of the original and stable-baselines3; builds .venv-peers once
 	$(BIN)/python benchmarks/run_all.py
 	$(BIN)/python benchmarks/compare.py --docs
+	$(BIN)/python benchmarks/online_speed.py --docs
 
 bench-quick: $(STAMP)  ## updates a second against our own plain path, 2 minutes
 	$(BIN)/python benchmarks/compare.py --no-peers

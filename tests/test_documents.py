@@ -4,17 +4,22 @@ CORRECTED lists where a call differs from the printed one, and why.
 """
 
 import inspect
+from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 
 import d3rlpy
-from d3rlpy.algos import BC, DQN, TD3, Algo, DiscreteBC, DiscreteCQL, DoubleDQN
+from d3rlpy.algos import ALGORITHMS, BC, DQN, SAC, TD3, Algo, DiscreteBC, DiscreteCQL, DoubleDQN
 from d3rlpy.dataset import MDPDataset, TransitionMiniBatch
 from d3rlpy.datasets import get_cartpole
 from d3rlpy.metrics.scorer import average_value_estimation_scorer, evaluate_on_environment, td_error_scorer
+from d3rlpy.online.buffers import ReplayBuffer
+from d3rlpy.online.explorers import LinearDecayEpsilonGreedy, NormalNoise
+from d3rlpy.online.iterators import train
 
 CORRECTED = {
     "MDPDataSet": "MDPDataset; the class never had the other name",
@@ -26,6 +31,13 @@ CORRECTED = {
     "average_value_estimation_scorer called in a dictionary of scorers": "the function itself is the scorer",
     "algo.predict(...) with 100 observations of 10 entries": "as many entries as the data set has",
     "env.reset() as an observation": "its first part; gymnasium also returns information",
+    "gym.make('CartPole-v0')": "gymnasium.make('CartPole-v1'); gym is no longer maintained, nor is that version",
+    "gym.make('Hopper-v2')": "Pendulum-v1, which needs no simulator of its own",
+    "d3rlpy.online.buffer": "d3rlpy.online.buffers, as everywhere else in the documents",
+    "n_epochs=, n_updates_per_epoch=, tensorboard= of fit_online": "accepted with a FutureWarning",
+    "ReplayBuffer.observation_shape, action_size": "get_observation_shape() and get_action_size(), as of a data set",
+    "ReplayBuffer.transitions, prev_observation, ...": "episodes or to_mdp_dataset(); a buffer holds columns",
+    "append(..., reward, terminal) with the reward of arriving": "the reward that the action caused, as in a data set",
 }
 
 QUIET = {"verbose": False, "show_progress": False}
@@ -204,6 +216,112 @@ class TestScikitLearn:
         assert np.array_equal(search(1), search(2))
 
 
+OF_2020 = "ignore:.*2020 documentation:FutureWarning"
+SMALL = {"batch_size": 8, "random_state": 0}
+
+
+class TestOnlineTraining:
+    """Section 3.11."""
+
+    @pytest.fixture
+    def env(self):
+        return gymnasium.make("CartPole-v1")
+
+    def test_the_example(self, env):
+        eval_env = gymnasium.make("CartPole-v1")
+        dqn = DQN(batch_size=32, learning_rate=2.5e-4, target_update_interval=100)
+        buffer = ReplayBuffer(maxlen=1000000, env=env)
+        explorer = LinearDecayEpsilonGreedy(start_epsilon=1.0, end_epsilon=0.1, duration=10000)
+        with pytest.warns(FutureWarning, match="write n_steps=150, n_steps_per_epoch=50, update_interval=50"):
+            dqn.fit_online(
+                env,
+                buffer,
+                explorer=explorer,  # you don't need this with probabilistic policy algorithms
+                eval_env=eval_env,
+                n_epochs=3,
+                n_steps_per_epoch=50,
+                n_updates_per_epoch=5,
+                **QUIET,
+            )
+        assert [epoch for epoch, _ in dqn.history_] == [1, 2, 3]
+        assert dqn.grad_step_ == 15
+        assert len(dqn.eval_results_["evaluation"]) == 3
+        assert buffer.size() == len(buffer) >= 149  # of the last step, the successor may not be known
+
+    @pytest.mark.filterwarnings(OF_2020)
+    def test_every_argument_of_fit_online_does_what_it_says(self, env, tmp_path):
+        dqn = DQN(**SMALL)
+        dqn.fit_online(
+            env,
+            ReplayBuffer(100, env),
+            explorer=LinearDecayEpsilonGreedy(),
+            n_epochs=4,
+            n_steps_per_epoch=10,
+            n_updates_per_epoch=3,
+            update_start_step=20,
+            eval_env=gymnasium.make("CartPole-v1"),
+            eval_epsilon=0.05,
+            eval_interval=2,
+            experiment_name="first",
+            with_timestamp=False,
+            logdir=tmp_path / "logs",
+            verbose=False,
+            show_progress=False,
+            tensorboard=True,
+            save_interval=2,
+        )
+        assert dqn.grad_step_ == 2 * 3
+        assert ["evaluation" in metrics for _, metrics in dqn.history_] == [False, True, False, True]
+        files = {path.name for path in (tmp_path / "logs" / "first").iterdir()}
+        assert {"params.json", "model_20.pt", "model_40.pt", "evaluation.csv"} <= files
+        assert not {"model_10.pt", "model_30.pt"} & files
+        assert any(Path("runs").rglob("events.out.tfevents.*"))
+
+    @pytest.mark.filterwarnings(OF_2020)
+    def test_train(self, env, tmp_path):
+        dqn = DQN(**SMALL)
+        train(
+            env, dqn, ReplayBuffer(100, env), explorer=LinearDecayEpsilonGreedy(), n_epochs=2, n_steps_per_epoch=10,
+            n_updates_per_epoch=3, update_start_step=0, eval_env=None, eval_epsilon=0.05, eval_interval=1,
+            save_metrics=False, experiment_name=None, with_timestamp=True, logdir=tmp_path, verbose=False,
+            show_progress=False, tensorboard=False, save_interval=1,
+        )  # fmt: skip
+        assert dqn.grad_step_ == 6
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_replay_buffer(self, env, cartpole):
+        episodes = cartpole[0].episodes[:3]
+        buffer = ReplayBuffer(maxlen=1000, env=env, episodes=episodes)
+        assert buffer.size() == len(buffer) == sum(len(episode) for episode in episodes)
+        buffer.append_episode(episodes[0])
+        assert buffer.size() == sum(len(episode) for episode in episodes) + len(episodes[0])
+        buffer = ReplayBuffer(1000, env)
+        observation = env.reset(seed=0)[0]
+        for t in range(5):
+            buffer.append(observation=observation, action=t % 2, reward=1.0, terminal=t == 4)
+        batch = buffer.sample(batch_size=4, n_frames=1)
+        assert batch.size() == 4
+        assert batch.observations.shape == (4, 4)
+        assert (buffer.get_observation_shape(), buffer.get_action_size()) == ((4,), 2)
+
+    def test_the_replay_buffer_stacks_frames(self):
+        buffer = ReplayBuffer(100, observation_shape=(3, 84, 84), action_size=2, discrete_action=True)
+        for t in range(40):
+            buffer.append(np.full((3, 84, 84), t, np.uint8), 0, 0.0, float(t == 39))
+        batch = buffer.sample(batch_size=32, n_frames=4)
+        assert batch.observations.shape == (32, 12, 84, 84)
+
+    def test_the_explorers(self, env):
+        explorer = LinearDecayEpsilonGreedy(start_epsilon=1.0, end_epsilon=0.1, duration=1000000)
+        assert (explorer.start_epsilon, explorer.end_epsilon, explorer.duration) == (1.0, 0.1, 1000000)
+        assert explorer.compute_epsilon(500000) == pytest.approx(0.55)
+        x = np.stack([env.reset(seed=seed)[0] for seed in range(3)])
+        assert explorer.sample(DQN(**SMALL).build_with_env(env), x, 10).shape == (3,)
+        noise = NormalNoise(mean=0.0, std=0.1)
+        assert (noise.mean, noise.std) == (0.0, 0.1)
+        assert noise.sample(TD3(**SMALL).create_impl((4,), 2), x, 10).shape == (3, 2)
+
+
 class TestPaper:
     def test_section_3_offline_training(self, cartpole):
         dataset, env = d3rlpy.datasets.get_dataset("cartpole-replay")
@@ -219,6 +337,23 @@ class TestPaper:
             **QUIET,
         )
         assert set(algo.eval_results_) == {"environment", "average_value"}
+
+    def test_section_3_the_transition_to_online_training(self):
+        dataset, env = d3rlpy.datasets.get_pendulum()
+        sac = d3rlpy.algos.SAC(actor_learning_rate=3e-4, action_scaler="min_max", **SMALL)
+        sac.fit(dataset.episodes[:5], n_steps=2, save_metrics=False, **QUIET)
+        sac.fit_online(env, n_steps=20, eval_env=gymnasium.make("Pendulum-v1"), save_metrics=False, **QUIET)
+        assert sac.grad_step_ > 10
+        assert len(sac.eval_results_["evaluation"]) == 1
+
+    def test_section_4_collection(self):
+        env = gymnasium.make("Pendulum-v1")
+        sac = SAC(action_scaler="min_max", **SMALL)
+        buffer = d3rlpy.online.buffers.ReplayBuffer(1000000, env=env)
+        sac.collect(env, buffer, n_steps=30, **QUIET)
+        sac.fit_online(env, buffer, n_steps=20, save_metrics=False, **QUIET)
+        dataset = buffer.to_mdp_dataset()
+        assert len(dataset.rewards) == 50
 
     def test_section_4_scalers_q_functions_and_n_steps(self):
         dataset, _ = d3rlpy.datasets.get_pendulum()
@@ -255,3 +390,16 @@ def test_every_method_of_the_2020_documentation_exists(cls):
         "tensorboard", "eval_episodes", "save_interval", "scorers",
     }  # fmt: skip
     assert documented <= set(inspect.signature(cls.fit).parameters)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in ALGORITHMS.items() if cls.learns_from_rewards])
+def test_every_argument_of_fit_online_of_the_2020_documentation_exists(name):
+    documented = {
+        "env", "buffer", "explorer", "n_epochs", "n_steps_per_epoch", "n_updates_per_epoch", "update_start_step",
+        "eval_env", "eval_epsilon", "eval_interval", "save_metrics", "experiment_name", "with_timestamp", "logdir",
+        "verbose", "show_progress", "tensorboard", "save_interval",
+    }  # fmt: skip
+    parameters = inspect.signature(ALGORITHMS[name].fit_online).parameters
+    assert documented <= set(parameters)
+    assert list(parameters)[1:4] == ["env", "buffer", "explorer"]
+    assert documented | {"algo"} == set(inspect.signature(train).parameters)

@@ -32,3 +32,12 @@ def test_cartpole_is_learned_from_mediocre_data_and_shipped():
 def test_pendulum_gets_at_least_half_of_the_way_from_the_mean_to_the_best():
     out = output_of("pendulum.py")
     assert int(re.search(r"; (-?\d+)% of the way from mean to best", out)[1]) >= 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_policy_that_was_learned_offline_gets_better_online():
+    out = output_of("online.py")
+    before, after = re.search(r": (-?\d+) offline, (-?\d+) after 1000 steps online", out).groups()
+    assert int(after) >= int(before) + 150
+    assert int(after) >= -400  # no logged episode is as good as that

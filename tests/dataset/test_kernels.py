@@ -105,6 +105,8 @@ def test_returns_to_go_by_hand():
 def test_without_a_discount_a_cut_return_has_no_bound_unless_no_reward_is_negative():
     assert by_hand([1, 2, 4, 8], terminals=[1], timeouts=[3], gamma=1.0) == {0: 3, 1: 2, 2: 12}
     assert by_hand([1, 2, -4, 8], terminals=[1], timeouts=[3], gamma=1.0) == {0: 3, 1: 2, 2: -np.inf}
+    discount = [0.5, 0.0, 1.0, 1.0]  # nothing counts behind row 1
+    assert by_hand([1, 2, -4, 8], timeouts=[3], columns={"discount": discount}) == {0: 2, 1: 2, 2: -np.inf}
 
 
 def test_a_cut_return_is_that_of_an_episode_which_goes_on_with_the_worst_reward():
