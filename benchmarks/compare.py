@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peers.cases import CASES
-from peers.environments import ROOT, STEPS, InstallError, environment_of
+from peers.environments import RELEASES, ROOT, InstallError, environment_of
 from peers.process import Library, WorkerError, WorkerProcess
 from peers.report import (
     OURS,
@@ -49,9 +49,9 @@ def libraries_side_by_side(peers: bool, peer_python: str) -> list[Library]:
     """This library, the same without its faster kernels, and the peers."""
     core = chosen_core()
     found = [Library(OURS, core=core), Library(PLAIN, environment={"D3RLPY_BACKEND": "plain"}, core=core)]
-    for release in STEPS if peers else ():
+    for release in RELEASES if peers else ():
         python = str(environment_of(release, peer_python))
-        found.append(Library(release, f"version_{release[0]}", python, peer=True, core=core))
+        found.append(Library(release, f"version_{release[0]}", python, peer=release, core=core))
     return found
 
 

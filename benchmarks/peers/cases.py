@@ -26,6 +26,7 @@ class Case:
     mflop : million floating-point operations of the least computation of one update, 2 per multiply-add; no
         weight gradients where they are discarded, no network evaluated twice on the same input. None: not counted.
     n_quantiles : of the Q function, 0 for the mean.
+    multiple : windows have a multiple of so many updates, because the actor may wait every second one.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     batch_size: int
     mflop: float | None = None
     n_quantiles: int = 0
+    multiple: int = 2
 
 
 CASES = (

@@ -25,16 +25,18 @@ class Library:
     name : release of a peer, or a name for this library with these settings.
     adapter : module that knows its interface.
     python : interpreter that has the library.
-    peer : whether it is a release of the original.
+    peer : release that it must be, empty for this library.
+    worker : module that the process runs.
     """
 
     name: str
     adapter: str = "version_1"
     python: str = sys.executable
-    peer: bool = False
+    peer: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     threads: int = 1
     core: int | None = None
+    worker: str = "worker"
 
 
 class WorkerError(RuntimeError):
@@ -52,7 +54,7 @@ class WorkerProcess:
         env = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "D3RLPY_BACKEND")}
         if library.peer:
             env.pop("PYTHONPATH", None)  # or this library would be measured as its own peer
-        command = [library.python, "-m", "peers.worker", library.adapter, "--threads", threads]
+        command = [library.python, "-m", f"peers.{library.worker}", library.adapter, "--threads", threads]
         if library.core is not None:
             command += ["--core", str(library.core)]
         self._process = subprocess.Popen(
@@ -85,7 +87,7 @@ class WorkerProcess:
         found = self.ask("hello")
         folder = Path(found.pop("folder"))
         inside = Path(self.library.python).absolute().parents[1] in folder.parents
-        if self.library.peer and not (inside and found["version"] == self.library.name):
+        if self.library.peer and not (inside and found["version"] == self.library.peer):
             raise WorkerError(
                 f"the worker of {self.library.name} imported {found['version']} from {folder}: "
                 "remove its folder under .venv-peers and run again"

@@ -14,7 +14,6 @@ from .cases import Case, case_of
 from .environments import ROOT
 from .rounds import Windows
 
-BEGIN, END = "<!-- begin of the measured table -->", "<!-- end of the measured table -->"
 OURS, PLAIN = "ours", "plain"
 QUIET = 0.97  # of the time a worker must have had its core, or the figures are called provisional
 CLOCKS = {"wall": "wall-clock", "cpu": "processor"}
@@ -125,10 +124,11 @@ def summary(facts: dict[str, Any], rounds: int, best: bool = False) -> str:
     )
 
 
-def write_page(page: Path, text: str) -> None:
-    """Replace what stands between the two markers of ``page``."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+def write_page(page: Path, text: str, table: str = "measured") -> None:
+    """Replace what stands between the two markers of a table in ``page``."""
+    first, last = (f"<!-- {place} of the {table} table -->" for place in ("begin", "end"))
+    before, begin, rest = page.read_text().partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"{page} has no markers {BEGIN!r} and {END!r}: put them where the table belongs")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        raise ValueError(f"{page} has no markers {first!r} and {last!r}: put them where the table belongs")
+    page.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")

@@ -43,12 +43,12 @@ class Windows:
 
 
 def calibrate(worker: WorkerProcess, case: Case, seconds: float) -> int:
-    """Updates that fill a window of about ``seconds``; also the warm-up. Even, as the actor may wait every second."""
+    """Updates that fill a window of about ``seconds``, a multiple of ``case.multiple``; also the warm-up."""
     n_updates = 4
     while True:
         passed = worker.ask("run", case=case.name, n_updates=n_updates)["wall"]
         if passed >= CALIBRATION_SECONDS:
-            return max(2, round(n_updates / passed * seconds / 2) * 2)
+            return max(1, round(n_updates / passed * seconds / case.multiple)) * case.multiple
         n_updates = 2 * max(n_updates, min(8 * n_updates, round(n_updates / passed * CALIBRATION_SECONDS * 0.6)))
 
 

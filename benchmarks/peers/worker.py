@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
@@ -101,9 +102,10 @@ class Worker:
         return matmul_rates({"wall": perf_counter, "cpu": process_time}[clock])
 
 
-def main() -> None:
+def serve(new_worker: Callable[[Any], Any], adapters: Sequence[str]) -> None:
+    """Answer commands until the input ends; ``new_worker`` is given the adapter's module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("adapter", choices=("version_1", "version_2"))
+    parser.add_argument("adapter", choices=adapters)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--core", type=int, help="pin this process to one core, where the system can")
     args = parser.parse_args()
@@ -112,7 +114,7 @@ def main() -> None:
     if args.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {args.core})
     torch.set_num_threads(args.threads)
-    worker = Worker(importlib.import_module(f"{__package__}.{args.adapter}"))
+    worker = new_worker(importlib.import_module(f"{__package__}.{args.adapter}"))
     for line in sys.stdin:
         command = json.loads(line)
         answer = getattr(worker, command.pop("do"))(**command)
@@ -120,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker, ("version_1", "version_2"))

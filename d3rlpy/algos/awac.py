@@ -80,7 +80,7 @@ class AWACImpl(ActorCriticImpl):
             return q[:, :1] - q[:, 1:].mean(dim=1, keepdim=True)
 
     def sample_action(self, observations: Tensor) -> Tensor:
-        return self.policy.sample(observations)[0]
+        return self.policy.sample_action(observations)
 
 
 class DiscreteAWACImpl(AWACImpl):

@@ -101,7 +101,7 @@ class AWRImpl(AlgorithmImpl):
         return self.policy(observations)
 
     def sample_action(self, observations: Tensor) -> Tensor:
-        return self.policy.sample(observations)[0]
+        return self.policy.sample_action(observations)
 
 
 @hyperparameters

@@ -59,7 +59,7 @@ class BCImpl(ImitationImpl):
 
     def sample_action(self, observations: Tensor) -> Tensor:
         if isinstance(self.policy, SquashedNormalPolicy):
-            return self.policy.sample(observations)[0]
+            return self.policy.sample_action(observations)
         return self.policy(observations)
 
 
@@ -83,7 +83,7 @@ class DiscreteBCImpl(ImitationImpl):
         return -log_probs.mean() + self.hp.beta * (logits**2).mean()
 
     def sample_action(self, observations: Tensor) -> Tensor:
-        return self.policy.sample(observations)[0]
+        return self.policy.sample_action(observations)
 
 
 @hyperparameters

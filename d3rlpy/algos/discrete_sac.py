@@ -88,7 +88,7 @@ class DiscreteSACImpl(ActorCriticImpl):
         return given
 
     def sample_action(self, observations: Tensor) -> Tensor:
-        return self.policy.sample(observations)[0]
+        return self.policy.sample_action(observations)
 
 
 def entropy(log_probs: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class IQLImpl(ActorCriticImpl):
         return -(weight * self.policy.log_prob(batch.observations, batch.actions)).mean()
 
     def sample_action(self, observations: Tensor) -> Tensor:
-        return self.policy.sample(observations)[0]
+        return self.policy.sample_action(observations)
 
 
 class DiscreteIQLImpl(IQLImpl):

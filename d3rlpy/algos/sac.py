@@ -73,7 +73,7 @@ class SACImpl(ActorCriticImpl):
         return -(self.temp() * (log_prob - self.action_size)).mean()
 
     def sample_action(self, observations: Tensor) -> Tensor:
-        return self.policy.sample(observations)[0]
+        return self.policy.sample_action(observations)
 
 
 @algorithm

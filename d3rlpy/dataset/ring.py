@@ -208,6 +208,11 @@ class Ring(Rows):
         """The rows written last, oldest first."""
         return (self.newest + 1 - count + np.arange(count)) % len(self)
 
+    def newest_slices(self, count: int) -> list[slice]:
+        """The same places as one slice, or as two where they go round the end."""
+        start = self.newest + 1 - count
+        return [slice(start, self.newest + 1)] if start >= 0 else [slice(start, None), slice(self.newest + 1)]
+
     def transition_indices(self) -> np.ndarray:
         return self._queue[(self._first + np.arange(self.n_transitions)) % len(self)]
 
@@ -324,8 +329,9 @@ class RingSampler:
 
     def _scale_new_rewards(self, rewards: np.ndarray) -> None:
         assert self._scale_rewards is not None
-        rows = self._ring.newest_rows(min(self._ring.n_written - self._n_scaled, len(self._ring)))
-        rewards[rows] = self._scale_rewards(self._ring.rewards[rows])
+        count = min(self._ring.n_written - self._n_scaled, len(self._ring))
+        for rows in self._ring.newest_slices(count):
+            rewards[rows] = self._scale_rewards(self._ring.rewards[rows])
         self._n_scaled = self._ring.n_written
 
     @property

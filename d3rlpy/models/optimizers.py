@@ -112,7 +112,7 @@ class Optimizer:
 def clip(grads: Sequence[Tensor | None], largest: float) -> None:
     """Scale all gradients by the same factor, so that their common norm is at most ``largest``."""
     present = [g for g in grads if g is not None]
-    norm = torch.stack(torch._foreach_norm(present)).norm()
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)))
     torch._foreach_mul_(present, (largest / (norm + 1e-6)).clamp(max=1.0))
 
 

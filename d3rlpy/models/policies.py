@@ -67,6 +67,11 @@ class GaussianPolicy(Network, ABC):
         """One action per observation ``(B, A)`` and its log density ``(B, 1)``."""
         return self.draw(*self.normal(x))
 
+    def sample_action(self, x: Tensor) -> Tensor:
+        """The actions of ``sample`` alone: acting needs no densities, which take as long as the network."""
+        mean, log_std = self.normal(x)
+        return self.bounded(mean + log_std.exp() * torch.randn_like(mean))
+
     def sample_n(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """``n`` actions per observation ``(B, n, A)`` and their log densities ``(B, n, 1)``; encodes once."""
         mean, log_std = self.normal(x)
@@ -193,6 +198,10 @@ class CategoricalPolicy(Network):
         """One action per observation ``(B,)`` int64 and its log probability ``(B, 1)``."""
         action, log_prob = self.sample_n(x, 1)
         return action[:, 0], log_prob[:, 0]
+
+    def sample_action(self, x: Tensor) -> Tensor:
+        """The action of ``sample`` alone."""
+        return self.sample(x)[0]
 
     def sample_n(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """``n`` actions per observation ``(B, n)`` int64 and their log probabilities ``(B, n, 1)``."""

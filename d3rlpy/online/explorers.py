@@ -73,10 +73,11 @@ class EpsilonGreedy(Explorer):
     def _explore(self, algo: Any, x: np.ndarray, step: int) -> np.ndarray:
         rng = algo.stream_.numpy
         explores = rng.random(len(x)) < self.compute_epsilon(step)
-        if explores.all():
+        n_explore = np.count_nonzero(explores)
+        if n_explore == len(x):
             return rng.integers(algo.action_size, size=len(x))
         actions = algo.predict(x)
-        if explores.any():
+        if n_explore:
             actions = np.where(explores, rng.integers(algo.action_size, size=len(x)), actions)
         return actions
 

@@ -5,6 +5,7 @@ A scaler is a dataclass whose fields are its parameters. Statistics that are not
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -202,7 +203,7 @@ class RewardScaler(BaseScaler):
 
     def transform_numpy(self, x: np.ndarray) -> np.ndarray:
         """``transform`` of an array: contiguous, of the same shape, float32 whatever ``transform`` makes of it."""
-        name, scaled = type(self).__name__, self.transform(torch.tensor(x))
+        name, scaled = type(self).__name__, self.transform(torch.from_numpy(np.array(x)))
         if not isinstance(scaled, Tensor):
             raise TypeError(f"{name}: transform must return a tensor, got {type(scaled).__name__}")
         if scaled.shape != x.shape:
@@ -232,10 +233,12 @@ def numbers(scaler: Any, name: str, wanted: str = "finite numbers") -> np.ndarra
 
 def number(scaler: Any, name: str) -> float:
     """A parameter that is one finite number; ``ValueError`` if it is not."""
-    wanted = "one finite number"
+    value, wanted = getattr(scaler, name), "one finite number"
+    if type(value) in (int, float) and math.isfinite(value):
+        return float(value)
     array = numbers(scaler, name, wanted)
     if array.ndim > 0:
-        raise ValueError(f"{type(scaler).__name__}: {name}={getattr(scaler, name)!r} must be {wanted}")
+        raise ValueError(f"{type(scaler).__name__}: {name}={value!r} must be {wanted}")
     return float(array)
 
 

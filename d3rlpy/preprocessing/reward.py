@@ -104,7 +104,7 @@ class ClipRewardScaler(RewardScaler):
     def check_parameters(self) -> None:
         multiplier_of(self)
         bounds = [number(self, name) for name in ("low", "high") if getattr(self, name) is not None]
-        if len(bounds) == 2:
+        if len(bounds) == 2 and bounds[1] < bounds[0]:
             ordered(self, "low", "high")
 
 

@@ -62,6 +62,12 @@ def test_a_clipped_gradient_keeps_its_direction():
     assert x.tolist() == pytest.approx([3 - 0.6, -4 + 0.8], abs=1e-4)
 
 
+def test_parameters_are_clipped_by_the_norm_of_all_their_gradients():
+    a, b = (torch.full((), value, requires_grad=True) for value in (3.0, -4.0))
+    SGDFactory(clip_grad_norm=1.0).create([a, b], lr=1.0).minimize((a**2 + b**2) / 2)
+    assert [a.item(), b.item()] == pytest.approx([3 - 0.6, -4 + 0.8], abs=1e-4)
+
+
 def test_warm_up_is_linear_and_the_cosine_falls_to_zero():
     factory = SGDFactory(warmup_steps=4, cosine_steps=10)
     assert [factory.multiplier(k) for k in range(4)] == [0.25, 0.5, 0.75, 1.0]

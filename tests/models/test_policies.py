@@ -91,6 +91,16 @@ def test_log_density_that_comes_with_a_sample_is_that_of_the_sample(cls):
         torch.testing.assert_close(log_probs[:, k], each, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("cls", [SquashedNormalPolicy, NormalPolicy, CategoricalPolicy])
+def test_acting_draws_the_actions_of_a_sample(cls):
+    torch.manual_seed(0)
+    policy, x = cls(encoder(), 3), torch.randn(5, 3)
+    torch.manual_seed(1)
+    action, _ = policy.sample(x)
+    torch.manual_seed(1)
+    assert torch.equal(policy.sample_action(x), action)
+
+
 def test_samples_of_one_observation_differ_and_belong_to_their_observation():
     torch.manual_seed(0)
     policy = NormalPolicy(encoder(1), 1, min_log_std=-5.0, max_log_std=-5.0)
