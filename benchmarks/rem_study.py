@@ -11,7 +11,6 @@ appends a row to ``results/rem_study.jsonl`` as it ends, and runs in the file ar
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import runs
 import torch
 
 from d3rlpy.algos import DQN, REM, EnsembleDQN
@@ -103,13 +103,13 @@ def train(name: str, data: str, seed: int) -> Row:
     return {"algorithm": name, "data": data, "seed": seed, "n_steps": DATA[data], "scores": scores, "seconds": seconds}
 
 
-def read() -> list[Row]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def missing() -> Iterator[tuple[str, str, int]]:
     """Runs that are not in the file; everything once before any second seed."""
-    done = {(row["algorithm"], row["data"], row["seed"]) for row in read() if row["n_steps"] == DATA.get(row["data"])}
+    done = {
+        (row["algorithm"], row["data"], row["seed"])
+        for row in runs.read(RESULTS)
+        if row["n_steps"] == DATA.get(row["data"])
+    }
     for seed in SEEDS:
         yield from ((name, data, seed) for data in DATA for name in ALGORITHMS if (name, data, seed) not in done)
 
@@ -174,7 +174,7 @@ def draw(rows: list[Row]) -> None:
 
 def write_page() -> None:
     """Put tables between the marks of the page, and draw the picture."""
-    rows = read()
+    rows = runs.read(RESULTS)
     marked = re.compile(r"(<!-- begin of the measured tables -->\n).*(<!-- end of the measured tables -->)", re.DOTALL)
     minutes = sum(row["seconds"] for row in rows) / 60
     text = f"\n{tables(rows)}\n\n{len(rows)} runs, {minutes:.0f} minutes of processor time.\n\n"
@@ -189,8 +189,7 @@ def main() -> None:
         torch.set_num_threads(1)
         for name, data, seed in missing():
             row = train(name, data, seed)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            runs.append(RESULTS, row)
             print(f"{data}, {name}, seed {seed}: last {row['scores'][-1][1]:.1f}, {row['seconds']} s", flush=True)
     write_page()
 

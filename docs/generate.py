@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -35,6 +34,7 @@ PART = re.compile(
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import online_table  # noqa: E402
+import runs  # noqa: E402
 from learning_table import grouped, mean, with_error  # noqa: E402
 
 CLASSES = {cls.__name__: cls for cls in ALGORITHMS.values()}
@@ -85,11 +85,6 @@ def parameter_table(cls: type) -> str:
         limits += ["fixed"] if meta.get("fixed") else []
         rows.append([f"`{name}`", f"`{shown(fields[name].default)}`", meta.get("help", ""), ", ".join(limits)])
     return table(["name", "default", "meaning", "limits"], rows)
-
-
-def read_results(path: Path = RESULTS) -> list[Row]:
-    """Finished runs, none if nothing has been measured."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
 def scores(cls: type, rows: list[Row]) -> str:
@@ -148,7 +143,7 @@ def filled(page: Path, rows: list[Row]) -> str:
             "parameters": lambda: parameters(CLASSES[name]),
             "scores": lambda: scores(CLASSES[name], rows),
             "index": lambda: index(name),
-            "online": lambda: online_table.table(read_results(online_table.RESULTS), name),
+            "online": lambda: online_table.table(runs.read(online_table.RESULTS), name),
         }
         return f"<!-- {kind}:{name} -->\n\n{text[kind]()}\n\n<!-- end -->\n"
 
@@ -158,7 +153,7 @@ def filled(page: Path, rows: list[Row]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
-    check, rows = parser.parse_args().check, read_results()
+    check, rows = parser.parse_args().check, runs.read(RESULTS)
     texts = {page: filled(page, rows) for page in [*sorted(FOLDER.glob("*.md")), ONLINE]}
     old = [page for page, text in texts.items() if text != page.read_text()]
     for page in old:

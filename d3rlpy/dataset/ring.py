@@ -28,7 +28,7 @@ from ._kernels import (
 )
 from .batch import TransitionMiniBatch, reusable_batch
 from .rows import Rows, assemble
-from .samplers import DRAWN_AHEAD, bit_generator, set_generator
+from .samplers import DRAWN_AHEAD, bit_generator, restore
 from .validation import check_whole
 
 FEW_STEPS = 64  # how far links look when the rest of an episode is looked for
@@ -350,14 +350,7 @@ class RingSampler:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on where ``get_state`` was called, on a sampler made with the same arguments."""
-        if not isinstance(state, dict):
-            raise TypeError(f"set_state takes a dictionary of get_state, got {type(state).__name__}")
-        mine = self.get_state()
-        for name in ("sampler", "batch_size"):
-            if state.get(name) != mine[name]:
-                raise ValueError(f"the state is of a sampler with {name}={state.get(name)}, this one has {mine[name]}")
-        check_whole("the state is damaged: cursor", state.get("cursor"), 0, DRAWN_AHEAD)
-        set_generator(self._generator, state.get("generator"))
+        restore(self._generator, state, self.get_state(), DRAWN_AHEAD)
         self._next_draw()
         self._cursor = int(state["cursor"])
 

@@ -28,6 +28,17 @@ def bit_generator(seed: Any) -> np.random.PCG64:
         ) from error
 
 
+def restore(generator: Any, state: dict[str, Any], mine: dict[str, Any], last_cursor: int) -> None:
+    """Put a generator where ``state`` says; an error unless that comes from a sampler like this one (``mine``)."""
+    if not isinstance(state, dict):
+        raise TypeError(f"set_state takes a dictionary of get_state, got {type(state).__name__}")
+    for name in [name for name in mine if name not in ("generator", "cursor")]:
+        if state.get(name) != mine[name]:
+            raise ValueError(f"the state is of a sampler with {name}={state.get(name)}, this one has {mine[name]}")
+    check_whole("the state is damaged: cursor", state.get("cursor"), 0, last_cursor)
+    set_generator(generator, state.get("generator"))
+
+
 def set_generator(generator: np.random.Generator, state: Any) -> None:
     """Put a generator where ``state`` was taken; ``ValueError`` if that is no such state."""
     try:
@@ -120,14 +131,7 @@ class _Sampler(ABC):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on where ``get_state`` was called, on a sampler made with the same arguments."""
-        if not isinstance(state, dict):
-            raise TypeError(f"set_state takes a dictionary of get_state, got {type(state).__name__}")
-        mine = self.get_state()
-        for name in ("sampler", "transitions", "batch_size"):
-            if state.get(name) != mine[name]:
-                raise ValueError(f"the state is of a sampler with {name}={state.get(name)}, this one has {mine[name]}")
-        check_whole("the state is damaged: cursor", state.get("cursor"), 0, len(self._drawn))
-        set_generator(self._generator, state.get("generator"))
+        restore(self._generator, state, self.get_state(), len(self._drawn))
         self._next_draw()
         self._cursor = int(state["cursor"])
 

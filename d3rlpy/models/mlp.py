@@ -199,7 +199,8 @@ def _backward(
         dz = dy[m].contiguous()
         for i in range(n_hidden, -1, -1):
             k = m * size + step * i
-            below = kept[n_kept * (m * n_hidden + i - 1) :][:n_kept] if i else (x,)
+            first_kept = n_kept * (m * n_hidden + i - 1)
+            below = kept[first_kept : first_kept + n_kept] if i else (x,)
             if needs_weights:
                 grads[k], grads[k + 1] = weight_grad(dz, below[0]), dz.sum(0)
             if i:
