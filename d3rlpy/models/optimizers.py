@@ -62,6 +62,7 @@ class Optimizer:
 
     def apply(self, grads: Sequence[Tensor | None]) -> None:
         """Clip the gradients, set the learning rate, and step."""
+        grads = [g if g is None else as_laid_out(g, p) for g, p in zip(grads, self.params, strict=True)]
         if self.factory.clip_grad_norm is not None:
             clip(grads, self.factory.clip_grad_norm)
         if self.factory.scheduled:
@@ -107,6 +108,11 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
         return {**self.__dict__, "_direct": None}
+
+
+def as_laid_out(grad: Tensor, param: Tensor) -> Tensor:
+    """The gradient in the memory layout of its parameter: torch's fused kernels walk through both in one order."""
+    return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
 
 
 def clip(grads: Sequence[Tensor | None], largest: float) -> None:

@@ -159,3 +159,16 @@ def test_a_factory_of_ones_own_needs_only_build():
     x, loss = quadratic((1.0,))
     Signs().create([x], lr=0.1).minimize(loss())
     assert x.item() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_a_gradient_in_another_memory_layout_makes_the_same_step(name):
+    start, grad = torch.arange(6.0).view(2, 3), torch.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, 6.0]])
+    after = []
+    for given in (grad, grad.t().contiguous().t()):
+        param = torch.nn.Parameter(start.clone())
+        optim = create_optimizer_factory(name).create([param], 0.1)
+        for _ in range(3):
+            optim.apply([given])
+        after.append(param.detach())
+    assert torch.equal(*after)
