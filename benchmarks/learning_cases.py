@@ -36,6 +36,13 @@ NO_ENTROPY = {"temp_learning_rate": 0.0, "initial_temperature": 1e-20}
 # bring advantages and values to the size that temperatures and learning rates are meant for.
 PENDULUM = {"action_scaler": "min_max", "reward_scaler": "standard"}
 PENDULUM_STEPS = 10_000
+# Its default, plain gradient descent at 5e-5, gets from -1089 to -989 in 25,000 gradient steps, and goes on rising.
+AWR_ADAM = {
+    "actor_optim_factory": "adam",
+    "critic_optim_factory": "adam",
+    "actor_learning_rate": 3e-4,
+    "critic_learning_rate": 1e-3,
+}
 PENDULUM_CASES: dict[str, dict[str, Any]] = {
     "BC": {"reward_scaler": None},
     "TD3PlusBC": {},
@@ -47,7 +54,7 @@ PENDULUM_CASES: dict[str, dict[str, Any]] = {
     "PLASWithPerturbation": {"warmup_steps": 4_000},
     "BEAR": {"warmup_steps": 1_000, **NO_ENTROPY},
     "BCQ": {},
-    "AWR": {},
+    "AWR": AWR_ADAM,
     "DDPG": {},
     "TD3": {},
     "SAC": {},

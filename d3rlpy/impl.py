@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import settle_allocator
+from .members import current
 from .models.optimizers import OPTIMIZERS, Optimizer
 from .models.q_functions import QEnsemble, create_q_functions, pick_action
 from .models.q_functions.ensemble import frozen
@@ -129,7 +130,11 @@ def gradient_step(optim: Optimizer, loss: Tensor) -> None:
 def soft_sync(target: nn.Module, source: nn.Module, tau: float) -> None:
     """``target <- target + tau (source - target)``; buffers such as batch-norm statistics are copied."""
     params, source_params, has_buffers = _lists_of(target, source)
-    torch._foreach_lerp_(params, source_params, tau)
+    members = current()
+    if members is None:
+        torch._foreach_lerp_(params, source_params, tau)
+    else:
+        members.lerp_(params, source_params, tau)
     if has_buffers:  # moving a module replaces its buffers, so they are looked up each time
         for copy, buffer in zip(target.buffers(), source.buffers(), strict=True):
             copy.copy_(buffer)
@@ -191,6 +196,8 @@ class AlgorithmImpl(nn.Module, ABC):
     """What ``update`` takes: ``EpisodeBatch`` or ``ReturnBatch`` where it learns from the rest of episodes."""
     policy_modules: tuple[str, ...] = ("policy", "targ_policy")
     """Attributes that ``copy_policy_from`` copies: what acts, its slow copy, and further networks it acts through."""
+    alone: str | None = None
+    """Why several runs can't be updated as one, for instance because the update looks at the value of a tensor."""
     q_modules: tuple[str, ...] = ("q_funcs", "targ_q_funcs")
     """Attributes that ``copy_q_function_from`` copies."""
 

@@ -74,15 +74,17 @@ def input_grad(dz: Tensor, weight: Tensor) -> Tensor:
     return dz.mm(weight)
 
 
-def weight_grad(dz: Tensor, x: Tensor) -> Tensor:
-    """Gradient ``dz^T x`` of the weight, ``(out, in)`` contiguous."""
+def weight_grad(dz: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Gradient ``dz^T x`` of the weight, ``(out, in)`` contiguous, written into ``out`` if that is given."""
     n_out, n_in = dz.shape[1], x.shape[1]
-    if n_in < 64 <= n_out:
-        return x.t().mm(dz).t().contiguous()  # MKL is three times as fast with the narrow side first
     least = 2_000_000 if dz.shape[0] >= _LEAST_ROWS else _LARGE
-    if n_out >= 64 and dz.shape[0] * n_out * n_in >= least and _onednn(dz):
-        return _pointwise(dz.t(), x.t(), None, "none")
-    return dz.t().mm(x)
+    if n_in < 64 <= n_out:
+        grad = x.t().mm(dz).t()  # MKL is three times as fast with the narrow side first
+    elif n_out >= 64 and dz.shape[0] * n_out * n_in >= least and _onednn(dz):
+        grad = _pointwise(dz.t(), x.t(), None, "none")
+    else:
+        return torch.mm(dz.t(), x, out=out)
+    return grad.contiguous() if out is None else out.copy_(grad)
 
 
 def _large(x: Tensor, weight: Tensor, least: int) -> bool:

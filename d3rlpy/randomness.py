@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from .members import current
 
 _seeds = np.random.default_rng()
 
@@ -73,6 +77,16 @@ class RandomStream:
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         return states
 
+    def generator(self) -> torch.Generator:
+        """A generator that draws what torch's default one would draw inside ``with stream:``."""
+        generator = torch.Generator(self.device)
+        generator.set_state(self._states[self.device.type])
+        return generator
+
+    def continue_from(self, generator: torch.Generator) -> None:
+        """Go on where a generator of ``generator`` stands."""
+        self._states[self.device.type] = generator.get_state()
+
     def __getstate__(self) -> dict[str, Any]:
         """A copy or file of a stream that is in use holds where it stands, and is not in use itself."""
         return {"state": self.get_state(), "device": self.device}
@@ -98,3 +112,47 @@ class RandomStream:
                 torch.cuda.set_rng_state(states["cuda"], self.device)
         else:
             self._states |= states
+
+
+def normal_like(x: Tensor) -> Tensor:
+    """Standard normal numbers, as many as ``x`` has; in runs that are computed as one, of each its own."""
+    members = current()
+    return torch.randn_like(x) if members is None else members.drawn(x.shape, x.dtype, x.device, "normal_")
+
+
+def normal(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Standard normal numbers, of the type and on the device of ``like``."""
+    members = current()
+    if members is None:
+        return torch.randn(*shape, dtype=like.dtype, device=like.device)
+    return members.drawn(shape, like.dtype, like.device, "normal_")
+
+
+def uniform_like(x: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1), as many as ``x`` has."""
+    members = current()
+    return torch.rand_like(x) if members is None else members.drawn(x.shape, x.dtype, x.device, "uniform_")
+
+
+def uniform(n: int, like: Tensor) -> Tensor:
+    """``n`` uniform numbers in [0, 1), of the type and on the device of ``like``."""
+    members = current()
+    if members is None:
+        return torch.rand(n, dtype=like.dtype, device=like.device)
+    return members.drawn((n,), like.dtype, like.device, "uniform_")
+
+
+def exponential_like(x: Tensor) -> Tensor:
+    """Standard exponential numbers, as many as ``x`` has."""
+    members = current()
+    if members is None:
+        return torch.empty_like(x, memory_format=torch.contiguous_format).exponential_()
+    return members.drawn(x.shape, x.dtype, x.device, "exponential_")
+
+
+def whole_numbers(low: int, high: int, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Whole numbers of at least ``low`` and below ``high``, all equally likely, int64."""
+    members = current()
+    if members is None:
+        return torch.randint(low, high, tuple(shape), device=device)
+    return members.drawn(shape, torch.int64, device, "random_", low, high)

@@ -35,6 +35,7 @@ class AWRImpl(AlgorithmImpl):
     hp: AWRAlgo
     policy: NormalPolicy | CategoricalPolicy
     batch_type = EpisodeBatch
+    alone = "it learns from whole episodes, and theirs have different lengths"
 
     def build(self) -> None:
         encoder = create_encoder(self.hp.actor_encoder_factory, self.observation_shape)

@@ -103,7 +103,7 @@ class BEARImpl(SACImpl):
         loss = self.alpha_loss(excess)
         gradient_step(self.alpha_optim, loss)
         with torch.no_grad():
-            self.alpha.log.clamp_(-5.0, 10.0)
+            self.alpha.log.copy_(self.alpha.log.clamp(-5.0, 10.0))
         return {"alpha_loss": loss.detach(), "alpha": self.alpha().detach()}
 
     def alpha_loss(self, excess: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from ..hyperparameters import algorithm, hp
 from ..impl import Batch, Metrics, gradient_step
 from ..models.optimizers import AdamFactory, OptimizerFactory
 from ..models.parameters import PositiveParameter
+from ..randomness import uniform_like
 from .sac import SAC, SACImpl
 
 LARGEST_ALPHA = 1e6
@@ -74,7 +75,7 @@ class CQLImpl(SACImpl):
         n, n_batch = self.hp.n_action_samples, len(batch.actions)
         both = torch.cat([batch.observations, batch.next_observations])
         drawn, log_probs = self.policy.sample_n(both, n)
-        uniform = torch.rand_like(drawn[:n_batch]) * 2.0 - 1.0
+        uniform = uniform_like(drawn[:n_batch]) * 2.0 - 1.0
         log_uniform = torch.full_like(log_probs[:n_batch], self.action_size * math.log(0.5))
         actions = torch.cat([drawn[:n_batch], drawn[n_batch:], uniform], dim=1)
         return actions, torch.cat([log_probs[:n_batch], log_probs[n_batch:], log_uniform], dim=1).squeeze(2)
@@ -99,7 +100,7 @@ class CQLImpl(SACImpl):
         loss = self.alpha_loss(gaps)
         gradient_step(self.alpha_optim, loss)
         with torch.no_grad():
-            self.alpha.log.clamp_(max=math.log(LARGEST_ALPHA))
+            self.alpha.log.copy_(self.alpha.log.clamp(max=math.log(LARGEST_ALPHA)))
         return {"alpha_loss": loss.detach(), "alpha": self.alpha().detach()}
 
     def alpha_loss(self, gaps: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from ..preprocessing import ActionScaler
 class NothingToLearnImpl(AlgorithmImpl):
     """No networks."""
 
+    alone = "there is nothing to train"
+
     def build(self) -> None:
         pass
 

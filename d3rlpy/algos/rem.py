@@ -23,6 +23,7 @@ from ..models.q_functions import (
     QFunctionFactory,
     pick_action,
 )
+from ..randomness import uniform
 from .dqn import DQN, DQNImpl
 
 
@@ -63,7 +64,7 @@ class REMImpl(EnsembleDQNImpl):
 
     def draw_weights(self) -> Tensor:
         """``alpha_k = u_k / sum_j u_j`` with ``u`` uniform in [0, 1)."""
-        u = torch.rand(self.hp.n_critics, device=self.device).clamp_(min=1e-8)  # a single 0 has no share
+        u = uniform(self.hp.n_critics, torch.empty(0, device=self.device)).clamp(min=1e-8)  # a single 0 has no share
         return u / u.sum()
 
     def estimates(self, q_funcs: QEnsemble, x: Tensor) -> Tensor:

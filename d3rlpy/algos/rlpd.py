@@ -28,6 +28,7 @@ class RLPDImpl(SACImpl):
     """The networks of SAC, with E critics."""
 
     hp: RLPD
+    alone = "which critics it computes is drawn in each update"
 
     def build(self) -> None:
         self.target_entropy()  # errors of the caller should come first

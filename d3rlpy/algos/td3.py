@@ -8,7 +8,6 @@ acting is the explorer's affair.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..families import ActorCriticAlgo
@@ -16,6 +15,7 @@ from ..hyperparameters import algorithm, hp
 from ..impl import ActorCriticImpl, Batch, Metrics, soft_sync, target_copy
 from ..models.encoders import create_encoder
 from ..models.policies import DeterministicPolicy
+from ..randomness import normal_like
 
 
 class TD3Impl(ActorCriticImpl):
@@ -43,7 +43,7 @@ class TD3Impl(ActorCriticImpl):
         """``min_i Q-_i(s', clip(pi-(s') + clip(noise, -c, c), -1, 1))``."""
         action = self.targ_policy(batch.next_observations)
         clip = self.hp.target_smoothing_clip
-        noise = (self.hp.target_smoothing_sigma * torch.randn_like(action)).clamp(-clip, clip)
+        noise = (self.hp.target_smoothing_sigma * normal_like(action)).clamp(-clip, clip)
         return self.targ_q_funcs.target(batch.next_observations, (action + noise).clamp(-1, 1))
 
     def actor_loss(self, batch: Batch) -> Tensor:

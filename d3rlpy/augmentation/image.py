@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..randomness import whole_numbers
 from .base import AUGMENTATIONS, Augmentation
 
 
@@ -45,8 +46,7 @@ class RandomShift(ImageAugmentation):
     def transform(self, x: Tensor) -> Tensor:
         self.check(x.shape[1:])
         n_images, n_channels, height, width = x.shape
-        size = (2, n_images, 1)
-        down, right = torch.randint(-self.shift_size, self.shift_size + 1, size, device=x.device)
+        down, right = whole_numbers(-self.shift_size, self.shift_size + 1, (2, n_images, 1), x.device)
         rows = (torch.arange(height, device=x.device) + down).clamp(0, height - 1)  # (B, H), where each comes from
         columns = (torch.arange(width, device=x.device) + right).clamp(0, width - 1)  # (B, W)
         source = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)  # (B, H W)

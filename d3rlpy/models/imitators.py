@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..randomness import normal, normal_like
 from .bodies import Network
 from .encoders import EncoderFactory, create_encoder_with_action
 
@@ -53,11 +54,11 @@ class ConditionalVAE(nn.Module):
     def loss(self, x: Tensor, action: Tensor, kl_weight: float) -> Tensor:
         """``E[(decode(s, z) - a)^2] + kl_weight E[KL(z || N(0, 1))]``, both means over rows and components."""
         mean, log_std = self.encode(x, action)
-        latent = mean + log_std.exp() * torch.randn_like(mean)
+        latent = mean + log_std.exp() * normal_like(mean)
         kl = 0.5 * (mean.square() + (2.0 * log_std).exp() - 1.0) - log_std
         return F.mse_loss(self.decode(x, latent), action) + kl_weight * kl.mean()
 
     def draw_latent(self, x: Tensor, n: int) -> Tensor:
         """Normal latents ``(B, n, 2 A)`` for rows ``(B, ...)``, clamped to [-0.5, 0.5] as the authors of BCQ do."""
         weight = self.decoder.head.weight  # x may be bytes of images
-        return torch.randn(len(x), n, self.latent_size, device=weight.device, dtype=weight.dtype).clamp(-0.5, 0.5)
+        return normal((len(x), n, self.latent_size), weight).clamp(-0.5, 0.5)

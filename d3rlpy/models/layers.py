@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..members import current
 from ..registry import nearest
 from .mlp import NORM_EPS, Linear
 
@@ -55,6 +56,22 @@ class LayerOptions:
         return self.activation == "relu" and not self.use_batch_norm and self.dropout_rate is None
 
 
+class Dropout(nn.Dropout):
+    """``nn.Dropout``, in runs that are computed as one with the random numbers of each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        members = current()
+        return super().forward(x) if members is None or not self.training else members.dropout(x, self.p, x.shape)
+
+
+class Dropout2d(nn.Dropout2d):
+    """``nn.Dropout2d`` in the same way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        members, shape = current(), (*x.shape[:2], 1, 1)
+        return super().forward(x) if members is None or not self.training else members.dropout(x, self.p, shape)
+
+
 def linear_layer(in_size: int, out_size: int, options: LayerOptions) -> nn.Sequential:
     """One fully connected layer."""
     relu = options.activation == "relu" and not options.use_layer_norm
@@ -66,7 +83,7 @@ def linear_layer(in_size: int, out_size: int, options: LayerOptions) -> nn.Seque
     if options.use_batch_norm:
         modules.append(nn.BatchNorm1d(out_size))
     if options.dropout_rate is not None:
-        modules.append(nn.Dropout(options.dropout_rate))
+        modules.append(Dropout(options.dropout_rate))
     return nn.Sequential(*modules)
 
 
@@ -84,7 +101,7 @@ def conv_layer(
     if options.use_batch_norm:
         modules.append(nn.BatchNorm2d(out_shape[0]))
     if options.dropout_rate is not None:
-        modules.append(nn.Dropout2d(options.dropout_rate))
+        modules.append(Dropout2d(options.dropout_rate))
     return nn.Sequential(*modules)
 
 
@@ -119,5 +136,7 @@ class Convolutions(nn.Module):
         self.out_size = channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(dtype=next(self.parameters()).dtype, memory_format=torch.channels_last)
+        x = x.to(next(self.parameters()).dtype)
+        if current() is None:  # the images of several runs have five axes
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.layers(x).flatten(1)

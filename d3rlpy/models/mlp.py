@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..kernels import input_grad, linear, weight_grad
+from ..members import Members, current
+from .mlp_batched import NORM_EPS, batched_backward, batched_forward, worth_batching
+
+FEWEST_BATCHED = 4
+"""Fewest small networks that are computed in batched products."""
 
 BLOCK_ROWS = 1024
 """Most rows that a CPU takes through all layers at once: activations of 256 units then stay in the L2 cache."""
-
-NORM_EPS = 1e-5
-"""What layer norm adds to the variance."""
 
 _mask = torch.ops.aten.threshold_backward.default  # (dy, y, 0) -> dy where y > 0, else 0
 
@@ -36,7 +38,7 @@ class Linear(nn.Linear):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing() or current() is not None:
             return traced_linear(x, self.weight, self.bias, self.relu)
         if torch.is_grad_enabled():
             return LinearFunction.apply(x, self.weight, self.bias, self.relu)
@@ -89,11 +91,26 @@ def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = Fal
     """
     if torch.jit.is_tracing():
         return _forward(x, n_members, weights, traced_linear)[0]
+    if frozen:
+        weights = [p.detach() for p in weights]
+    members = current()
+    if members is not None:
+        return _mlp_of_members(members, x, n_members, weights)
+    if n_members >= FEWEST_BATCHED and worth_batching(x.shape[0], weights[: len(weights) // n_members]):
+        return BatchedMLPFunction.apply(x, n_members, *weights)
     if torch.is_grad_enabled():
-        if frozen:
-            weights = [p.detach() for p in weights]
         return MLPFunction.apply(x, n_members, *weights)
     return _forward_by_blocks(x, n_members, weights)[0]
+
+
+def _mlp_of_members(members: Members, x: Tensor, n_members: int, weights: Sequence[Tensor]) -> Tensor:
+    """``mlp`` for runs that are computed as one."""
+    stacked = [members.stacked(p) for p in weights]
+    with members.apart():
+        inputs, of_one = members.stacked(x), stacked[: len(stacked) // n_members]
+        small = members.n * n_members >= FEWEST_BATCHED and worth_batching(inputs.shape[1], of_one)
+        y = (BatchedMLPFunction if small else StackedMLPFunction).apply(inputs, n_members, *stacked)
+    return members.join(y)
 
 
 def _blocks(x: Tensor) -> list[Tensor]:
@@ -113,7 +130,7 @@ def _forward_by_blocks(x: Tensor, n_members: int, weights: Sequence[Tensor]) -> 
 def _shape(weights: Sequence[Tensor], n_members: int) -> tuple[int, bool]:
     """The number of tensors of a member, and whether it has layer norm, whose gain, its third tensor, is a vector."""
     size = len(weights) // n_members
-    return size, size > 2 and weights[2].dim() == 1
+    return size, size > 2 and weights[2].dim() < weights[0].dim()
 
 
 def _forward(
@@ -164,20 +181,100 @@ class MLPFunction(torch.autograd.Function):
         saved = ctx.saved_tensors
         kept, weights = saved[1 : 1 + ctx.n_kept], saved[1 + ctx.n_kept :]
         needs_x, needs_weights = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-        blocks = _blocks(saved[0])
-        dys = dy.tensor_split(len(blocks), dim=1) if len(blocks) > 1 else (dy,)
-        size = len(kept) // len(blocks)
-        dxs: list[Tensor | None] = [None] * len(blocks)
-        grads: list[Any] = []
-        for b in range(len(blocks) - 1, -1, -1):
-            of_block = kept[b * size : (b + 1) * size]
-            dxs[b], more = _backward(dys[b], blocks[b], of_block, weights, ctx.n_members, needs_x, needs_weights)
-            if grads and more:
-                torch._foreach_add_(grads, more)
-            else:
-                grads = more
-        dx = dxs[0] if len(blocks) == 1 or not needs_x else torch.cat(cast(list[Tensor], dxs))
+        grads: Sequence[Tensor | None]
+        dx, grads = _backward_by_blocks(dy, saved[0], kept, weights, ctx.n_members, needs_x, needs_weights)
         return (dx, None, *(grads or [None] * len(weights)))
+
+
+class BatchedMLPFunction(torch.autograd.Function):
+    """``mlp`` of small networks, of one run or, with an axis of runs in front of all tensors, of several."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, n_members: int, *weights: Tensor) -> Tensor:
+        size, ctx.normed = _shape(weights, n_members)
+        lead = weights[0].shape[:-2]  # (R,) or ()
+        ctx.axis = len(lead)
+        stacks = [torch.stack(weights[i::size], dim=ctx.axis).flatten(0, ctx.axis) for i in range(size)]
+        inputs = x.unsqueeze(-3).expand(*lead, n_members, *x.shape[-2:]).flatten(0, ctx.axis)
+        y, kept = batched_forward(inputs, stacks, ctx.normed)
+        ctx.n_members, ctx.n_kept = n_members, len(kept)
+        ctx.save_for_backward(inputs, *kept, *stacks)
+        return y.unflatten(0, (*lead, n_members))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, *saved = ctx.saved_tensors
+        kept, stacks = saved[: ctx.n_kept], saved[ctx.n_kept :]
+        needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[2])
+        dx, each = batched_backward(dy.flatten(0, ctx.axis), inputs, kept, stacks, ctx.normed, needs)
+        lead = dy.shape[: ctx.axis + 1]  # (R, K) or (K,)
+        parts = [grad.unflatten(0, lead).unbind(ctx.axis) for grad in each]
+        grads = [grads[k] for k in range(ctx.n_members) for grads in parts]
+        dx = None if dx is None else dx.unflatten(0, lead).sum(ctx.axis)
+        return (dx, None, *grads) if grads else (dx, None, *[None] * (len(stacks) * ctx.n_members))
+
+
+class StackedMLPFunction(torch.autograd.Function):
+    """``mlp`` of R runs with weights of their own: ``(R, K, B, out)`` from ``(R, B, in)`` and weights ``(R, ...)``.
+
+    On a CPU one run follows the other, by the products of a single run, which give the same bits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, n_members: int, *weights: Tensor) -> Tensor:
+        runs = zip(x, *weights, strict=True)
+        each = [_forward_by_blocks(x_of_run, n_members, of_run) for x_of_run, *of_run in runs]
+        kept = [h for _, hidden in each for h in hidden]
+        ctx.n_members, ctx.n_kept = n_members, len(kept)
+        ctx.save_for_backward(x, *kept, *weights)
+        return torch.stack([y for y, _ in each])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, *saved = ctx.saved_tensors
+        kept, weights = saved[: ctx.n_kept], saved[ctx.n_kept :]
+        needs_x, needs_weights = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+        grads = [torch.empty_like(p) for p in weights] if needs_weights else []
+        size = len(kept) // x.shape[0]
+        dxs = []
+        for r, (dy_of_run, x_of_run, *of_run) in enumerate(zip(dy, x, *weights, *grads, strict=True)):
+            dx, _ = _backward_by_blocks(
+                dy_of_run, x_of_run, kept[r * size : (r + 1) * size], of_run[: len(weights)], ctx.n_members,
+                needs_x, needs_weights, of_run[len(weights) :],
+            )  # fmt: skip
+            dxs.append(dx)
+        dx_of_all = torch.stack(cast(list[Tensor], dxs)) if needs_x else None
+        return (dx_of_all, None, *grads) if grads else (dx_of_all, None, *[None] * len(weights))
+
+
+def _backward_by_blocks(
+    dy: Tensor,
+    x: Tensor,
+    kept: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    n_members: int,
+    needs_x: bool,
+    needs_weights: bool,
+    outs: Sequence[Tensor | None] | None = None,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Gradients of the input and of the weights, these in ``outs`` if given; None and an empty list if not needed."""
+    outs = outs or [None] * len(weights)
+    blocks = _blocks(x)
+    dys = dy.tensor_split(len(blocks), dim=1) if len(blocks) > 1 else (dy,)
+    size = len(kept) // len(blocks)
+    dxs: list[Tensor | None] = [None] * len(blocks)
+    grads: list[Any] = []
+    for b in range(len(blocks) - 1, -1, -1):
+        of_block = kept[b * size : (b + 1) * size]
+        into = [None] * len(weights) if grads else outs
+        dxs[b], more = _backward(dys[b], blocks[b], of_block, weights, n_members, needs_x, needs_weights, into)
+        if grads and more:
+            torch._foreach_add_(grads, more)
+        else:
+            grads = more
+    return dxs[0] if len(blocks) == 1 or not needs_x else torch.cat(cast(list[Tensor], dxs)), grads
 
 
 def _backward(
@@ -188,6 +285,7 @@ def _backward(
     n_members: int,
     needs_x: bool,
     needs_weights: bool,
+    outs: Sequence[Tensor | None],
 ) -> tuple[Tensor | None, list[Tensor]]:
     """Gradients of the input and of the weights of one block of rows; None and an empty list where not needed."""
     size, normed = _shape(weights, n_members)
@@ -202,13 +300,16 @@ def _backward(
             first_kept = n_kept * (m * n_hidden + i - 1)
             below = kept[first_kept : first_kept + n_kept] if i else (x,)
             if needs_weights:
-                grads[k], grads[k + 1] = weight_grad(dz, below[0]), dz.sum(0)
+                grads[k] = weight_grad(dz, below[0], outs[k])
+                grads[k + 1] = torch.sum(dz, 0, out=outs[k + 1])
             if i:
                 dz = _mask(input_grad(dz, weights[k]), below[0], 0)
                 if normed:
                     dz, *more = norm_grad(dz, below[1:], weights[k - 2 : k], needs_weights)
-                    if needs_weights:
-                        grads[k - 2], grads[k - 1] = more
+                    more = more if needs_weights else []
+                    for j, grad in enumerate(more, start=k - 2):
+                        out = outs[j]
+                        grads[j] = grad if out is None else out.copy_(grad)
             elif needs_x:
                 first = input_grad(dz, weights[k])
                 dx = first if dx is None else dx + first

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import atanh, normal_log_prob, tanh_log_det
+from ..randomness import exponential_like, normal_like
 from .bodies import Encoder, Network
 
 
@@ -70,7 +71,7 @@ class GaussianPolicy(Network, ABC):
     def sample_action(self, x: Tensor) -> Tensor:
         """The actions of ``sample`` alone: acting needs no densities, which take as long as the network."""
         mean, log_std = self.normal(x)
-        return self.bounded(mean + log_std.exp() * torch.randn_like(mean))
+        return self.bounded(mean + log_std.exp() * normal_like(mean))
 
     def sample_n(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """``n`` actions per observation ``(B, n, A)`` and their log densities ``(B, n, 1)``; encodes once."""
@@ -101,7 +102,7 @@ class SquashedNormalPolicy(GaussianPolicy):
 
     def draw_raw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         """``draw`` without the squashing: ``u``, with the log densities of the actions ``tanh(u)``."""
-        u = mean + log_std.exp() * torch.randn_like(mean)
+        u = mean + log_std.exp() * normal_like(mean)
         return u, normal_log_prob(u, mean, log_std) - tanh_log_det(u)
 
     def sample_raw(self, x: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -157,7 +158,7 @@ class NormalPolicy(GaussianPolicy):
 
     def draw(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         """The log densities are those of the actions before clamping."""
-        u = mean + log_std.exp() * torch.randn_like(mean)
+        u = mean + log_std.exp() * normal_like(mean)
         return self.bounded(u), normal_log_prob(u, mean, log_std)
 
     def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ class CategoricalPolicy(Network):
         """``n`` actions per observation ``(B, n)`` int64 and their log probabilities ``(B, n, 1)``."""
         log_probs = self.log_probs(x)[:, None].expand(-1, n, -1)
         # The Gumbel-max trick: torch.multinomial would wait for the device.
-        gumbel = -torch.empty_like(log_probs, memory_format=torch.contiguous_format).exponential_().log()
+        gumbel = -exponential_like(log_probs).log()
         action = (log_probs.detach() + gumbel).argmax(dim=2)
         return action, log_probs.gather(2, action[..., None])
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from ...randomness import uniform_like
 from ...registry import Configurable, Registry
 from ..bodies import Encoder, EncoderWithAction, Network
 from .distribution import Values, pick_action, reshaped
@@ -68,7 +69,7 @@ class QValues(ABC):
         n_critics = len(self)
         if self.bootstrap and n_critics > 1:
             errors = self.errors(target, action)
-            return (errors * (torch.rand_like(errors) < 0.5)).mean(dim=1).sum()
+            return (errors * (uniform_like(errors) < 0.5)).mean(dim=1).sum()
         error = self.error(target, action)
         return error if n_critics == 1 else n_critics * error  # a mean of all rows to a sum of means
 

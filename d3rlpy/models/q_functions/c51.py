@@ -76,7 +76,7 @@ class CategoricalQFunction(LinearQFunction):
     @torch.no_grad()
     def watch(self, target: Values) -> None:
         """Keep a running mean, over about 100 batches, of the share of targets outside the support."""
-        self.share_outside.lerp_(outside(target, self.support).to(self.share_outside), 0.01)
+        self.share_outside.copy_(self.share_outside.lerp(outside(target, self.support).to(self.share_outside), 0.01))
 
     def complaint(self) -> str | None:
         """What is wrong with the support, once; it waits for the device, so it is asked between epochs."""

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from ...randomness import uniform
 from ..bodies import Encoder, EncoderWithAction, encode_pairs
 from ..mlp import Linear
 from .base import Q_FUNCTIONS, QFunction, QFunctionFactory, QValues, check_counts
@@ -71,7 +72,7 @@ class ImplicitValues(QValues):
 
     def draw_taus(self) -> Tensor:
         """Levels ``(N,)`` from U(0, 1)."""
-        return torch.rand(self.q_func.n_quantiles, dtype=self.features.dtype, device=self.features.device)
+        return uniform(self.q_func.n_quantiles, self.features)
 
     def expected(self) -> Tensor:
         phi = self.embedding(self.q_func.taus[None]).mean(dim=1)  # (K, F)
