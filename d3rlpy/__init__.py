@@ -5,7 +5,7 @@
 DiscreteCQL(alpha=2.0)
 """
 
-from . import algos, dataset, datasets, envs, gpu, logger, metrics, models, online, preprocessing
+from . import algos, dataset, datasets, envs, gpu, logger, metrics, model_selection, models, online, preprocessing
 from .randomness import seed
 
 __version__ = "0.1.0.dev0"
@@ -19,6 +19,7 @@ __all__ = [
     "gpu",
     "logger",
     "metrics",
+    "model_selection",
     "models",
     "online",
     "preprocessing",

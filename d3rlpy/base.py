@@ -43,7 +43,7 @@ from .randomness import RandomStream, new_seed
 from .registry import nearest, with_parameter
 from .saving import algo_from_params, params_dict, read_model, read_params, restore_model, write_model
 from .signatures import same_arguments
-from .training import Profile, check_data, fit_epochs, network_shape, profile
+from .training import Profile, check_data, network_shape, offline_run, profile
 from .training.loop import Data
 
 
@@ -174,17 +174,17 @@ class Algo(OnlineMethods, BaseEstimator):
             )
         return self.impl
 
-    @same_arguments(fit_epochs)
+    @same_arguments(offline_run)
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Train; a second call continues from the present state. Returns ``self``."""
-        for _ in fit_epochs(self, *args, **kwargs):
+        for _ in offline_run(self, *args, **kwargs).all_epochs():
             pass
         return self
 
-    @same_arguments(fit_epochs)
+    @same_arguments(offline_run)
     def fitter(self, *args: Any, **kwargs: Any) -> Iterator[tuple[int, dict[str, float]]]:
         """Train and yield ``(epoch, metrics)`` after each epoch; stop iterating to stop training."""
-        return fit_epochs(self, *args, **kwargs)
+        return offline_run(self, *args, **kwargs).all_epochs()
 
     def update(self, batch: TransitionMiniBatch, *old: Any) -> dict[str, float]:
         """Make one update with a mini-batch of the same ``gamma`` and return the values of its metrics."""

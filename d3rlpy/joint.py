@@ -77,8 +77,22 @@ class Joint:
                     yield impl
         finally:
             self._unstack()
-            for algo, generator in zip(self.algos, members.generators, strict=True):
-                algo.stream_.continue_from(generator)
+            self._return_generators(members)
+
+    @contextmanager
+    def paused(self, impl: AlgorithmImpl) -> Iterator[None]:
+        """A block between two updates in which each member is what it would be alone, and may get other parameters."""
+        members = current()
+        assert members is not None
+        self._return_generators(members)
+        with members.paused():
+            yield
+        members.generators = [algo.stream_.generator() for algo in self.algos]
+        impl.hp = JointParameters(self.algos, members, self.impls[0])
+
+    def _return_generators(self, members: Members) -> None:
+        for algo, generator in zip(self.algos, members.generators, strict=True):
+            algo.stream_.continue_from(generator)
 
     def _tensors(self) -> Iterator[tuple[Tensor, ...]]:
         """Each parameter and buffer of all members."""
@@ -163,8 +177,10 @@ class JointParameters:
         like = next(p for p in impl.parameters())
         for name in fields_of(type(algos[0])):
             values = [getattr(algo, name) for algo in algos]
-            if _same(values) or not all(map(_is_number, values)):
+            if name in OF_THE_DATA - {"gamma"} or _same(values):
                 continue
+            if not all(map(_is_number, values)):
+                raise ValueError(f"{name} takes the values {values} in runs that are updated as one: make it the same")
             if name.endswith("learning_rate"):  # the optimizers know theirs; impls ask whether there is one
                 setattr(self, name, _rate(name, values))
             else:

@@ -93,6 +93,16 @@ class Members:
         finally:
             _functorch.push_dynamic_layer_stack(layer)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in the middle of an update that knows nothing of members, such as a callback."""
+        with self.apart():
+            _current.members = None
+            try:
+                yield
+            finally:
+                _current.members = self
+
     def lerp_(self, params: Sequence[Tensor], others: Sequence[Tensor], share: float | Tensor) -> None:
         """``params <- params + share (others - params)`` in place; the share may be each member's own."""
         mine, theirs = [self.stacked(p) for p in params], [self.stacked(p) for p in others]

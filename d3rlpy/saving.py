@@ -173,7 +173,7 @@ def write_model(algo: Algo, fname: str | os.PathLike[str]) -> None:
     impl = algo.impl
     payload = {
         "params": params_dict(algo),
-        "modules": impl.state_dict(),
+        "modules": {name: tensor.clone() for name, tensor in impl.state_dict().items()},  # not what it is a slice of
         "optimizers": {name: optim.state_dict() for name, optim in impl.optimizers().items()},
         "grad_step": impl.grad_step,
         "random": algo.stream_.get_state(),

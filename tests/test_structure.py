@@ -32,7 +32,7 @@ FLOORS = {
     3: ["training", "online", "export", "metrics", "saving"],
     4: ["base", "families"],
     5: ["algos"],
-    6: ["datasets", "testing"],
+    6: ["datasets", "testing", "model_selection"],
     7: ["__init__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -2,9 +2,8 @@
 
 Paper: Peng, Kumar, Zhang, Levine 2019, "Advantage-weighted regression: simple and scalable off-policy reinforcement
 learning", arXiv:1910.00177, algorithm 1.
-An update is one iteration: TD(lambda) returns of a big batch by the old V, many gradient steps of V, advantages of the
-same returns over the new V, many gradient steps of the policy. Returns follow each transition to the end of its own
-episode, where a timeout bootstraps from V and a terminal doesn't.
+An update is one iteration: TD(lambda) returns of a big batch by the old V, many steps of V, advantages of the same
+returns over the new V, many steps of the policy. Returns end with the episode; timeouts bootstrap, terminals don't.
 Differs from the paper: advantages are standardised over the big batch, so ``beta`` does not depend on the scale of
 rewards; the Gaussian's mean is squashed, and its standard deviation is one learned number per action dimension.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -26,6 +28,15 @@ class Meter:
         """Add a duration."""
         self._sums[name] = self._sums.get(name, 0.0) + seconds
         self._counts[name] = self._counts.get(name, 0) + 1
+
+    def split(self, n: int) -> list[Meter]:
+        """One meter of each of n runs, whose metrics were added as tensors ``(n,)``; durations are divided."""
+        meters = [Meter() for _ in range(n)]
+        for name, total in self._sums.items():
+            shares: Sequence[Tensor | float] = [total / n] * n if isinstance(total, float) else total.unbind()
+            for meter, share in zip(meters, shares, strict=True):
+                meter._sums[name], meter._counts[name] = share, self._counts[name]
+        return meters
 
     def means(self) -> dict[str, float]:
         """Mean of each metric over the calls that had it."""

@@ -181,9 +181,13 @@ class MLPFunction(torch.autograd.Function):
         saved = ctx.saved_tensors
         kept, weights = saved[1 : 1 + ctx.n_kept], saved[1 + ctx.n_kept :]
         needs_x, needs_weights = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-        grads: Sequence[Tensor | None]
         dx, grads = _backward_by_blocks(dy, saved[0], kept, weights, ctx.n_members, needs_x, needs_weights)
-        return (dx, None, *(grads or [None] * len(weights)))
+        return (dx, None, *(grads or _nothing(len(weights))))
+
+
+def _nothing(n: int) -> list[Any]:
+    """What stands for gradients that nobody needs."""
+    return [None] * n
 
 
 class BatchedMLPFunction(torch.autograd.Function):
@@ -212,7 +216,7 @@ class BatchedMLPFunction(torch.autograd.Function):
         parts = [grad.unflatten(0, lead).unbind(ctx.axis) for grad in each]
         grads = [grads[k] for k in range(ctx.n_members) for grads in parts]
         dx = None if dx is None else dx.unflatten(0, lead).sum(ctx.axis)
-        return (dx, None, *grads) if grads else (dx, None, *[None] * (len(stacks) * ctx.n_members))
+        return (dx, None, *(grads or _nothing(len(stacks) * ctx.n_members)))
 
 
 class StackedMLPFunction(torch.autograd.Function):
@@ -246,7 +250,7 @@ class StackedMLPFunction(torch.autograd.Function):
             )  # fmt: skip
             dxs.append(dx)
         dx_of_all = torch.stack(cast(list[Tensor], dxs)) if needs_x else None
-        return (dx_of_all, None, *grads) if grads else (dx_of_all, None, *[None] * len(weights))
+        return (dx_of_all, None, *(grads or _nothing(len(weights))))
 
 
 def _backward_by_blocks(

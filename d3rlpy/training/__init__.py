@@ -1,7 +1,8 @@
 """The loop that every offline algorithm is trained with."""
 
 from .checks import check_data, network_shape
-from .loop import fit_epochs
+from .loop import offline_run
 from .profile import Profile, profile
+from .together import fit_together
 
-__all__ = ["Profile", "check_data", "fit_epochs", "network_shape", "profile"]
+__all__ = ["Profile", "check_data", "fit_together", "network_shape", "offline_run", "profile"]

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy as np
 from ..dataset import Episode, MDPDataset, PermutationSampler, Rows, Transition, rows_of
 from ..dataset.validation import warn_caller
 from ..hyperparameters import check_hyperparameters, warn_old_name
-from ..impl import training_mode
+from ..impl import Batch, training_mode
 from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer
 from .run import Callback, Run, Scorer, at_least_one, callback_list
@@ -36,7 +36,7 @@ DEFAULT_EPOCHS = 1000
 UPDATES_PER_EPOCH = 10_000
 
 
-def fit_epochs(
+def offline_run(
     algo: Algo,
     dataset: Data,
     *,
@@ -56,8 +56,8 @@ def fit_epochs(
     shuffle: bool = True,
     callback: Callback | Sequence[Callback] | None = None,
     tensorboard: bool | None = None,
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Train epoch by epoch; everything that can be wrong is said before the first update.
+) -> OfflineRun:
+    """What trains epoch by epoch; everything that can be wrong is said here, before the first update.
 
     Parameters
     ----------
@@ -81,10 +81,6 @@ def fit_epochs(
     callback : called as ``callback(algo, epoch, total_step)`` after each update; one or a list.
     tensorboard : name of the 2020 documentation; write ``tensorboard_dir="runs"``.
 
-    Yields
-    ------
-    ``(epoch, metrics)`` after each epoch, counted from 1. Errors are logged as they are, not negated.
-
     Raises
     ------
     ValueError : the data doesn't suit the algorithm, a hyper-parameter is out of bounds, or both lengths are given.
@@ -102,7 +98,8 @@ def fit_epochs(
     chosen = _choose_scorers(algo, scorers, eval_episodes)
     run = OfflineRun(algo, chosen, eval_episodes, save_interval, show_progress)
     run.use(rows, indices, shuffle, callbacks)
-    new_logger = partial(
+    run.lengths = lengths
+    run.new_logger = partial(
         Logger,
         experiment_name or type(algo).__name__,
         logdir=logdir,
@@ -111,7 +108,7 @@ def fit_epochs(
         tensorboard_dir=tensorboard_dir,
         verbose=verbose,
     )
-    return run.epochs(lengths, new_logger)
+    return run
 
 
 def _as_list(data: Any) -> Any:
@@ -134,11 +131,9 @@ def epoch_lengths(
     return [per_epoch] * full + [rest] * (rest > 0)
 
 
-def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | None) -> dict[str, Scorer]:
-    """Scorers by the name of their metric, each known to work."""
+def named_scorers(scorers: Scorers | None) -> dict[str, Scorer]:
+    """Scorers by the name of their metric."""
     if scorers is None:
-        if eval_episodes is not None:
-            warn_caller("eval_episodes has no effect without scorers: pass scorers=, for instance ['td_error']")
         return {}
     if isinstance(scorers, str) or callable(scorers):
         scorers = [scorers]
@@ -147,7 +142,14 @@ def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | N
         if len(set(names)) < len(names):
             raise ValueError(f"scorers={names} have a name twice: give a dictionary {{name: scorer}}")
         scorers = dict(zip(names, scorers, strict=True))
-    chosen = {name: get_scorer(scorer) for name, scorer in scorers.items()}
+    return {name: get_scorer(scorer) for name, scorer in scorers.items()}
+
+
+def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | None) -> dict[str, Scorer]:
+    """Scorers by the name of their metric, each known to work."""
+    if scorers is None and eval_episodes is not None:
+        warn_caller("eval_episodes has no effect without scorers: pass scorers=, for instance ['td_error']")
+    chosen = named_scorers(scorers)
     for name, scorer in chosen.items():
         if not name or set(name) & set("/\\") or name == "loss" or name.endswith("_loss") or name.startswith("time_"):
             raise ValueError(f"{name!r} can't name a scorer: it is the name of a log file, and losses have theirs")
@@ -156,7 +158,19 @@ def _choose_scorers(algo: Algo, scorers: Scorers | None, eval_episodes: Data | N
 
 
 class OfflineRun(Run):
-    """One call of ``fit``."""
+    """One call of ``fit``: ``lengths`` of its epochs, and what makes its logger."""
+
+    lengths: list[int]
+    new_logger: Callable[[], Logger]
+
+    def all_epochs(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """``(epoch, metrics)`` after each epoch, counted from 1. Errors are logged as they are, not negated."""
+        return self.epochs(self.lengths, self.new_logger)
+
+    def next_batch(self) -> Batch:
+        """The next mini-batch, on the device."""
+        impl = self.algo.impl
+        return impl.batch_type.of(self.sampler.sample(), self.algo.fitted_scalers_, impl.device)
 
     def use(self, rows: Rows, indices: np.ndarray, shuffle: bool, callbacks: list[Callback]) -> None:
         """What is learned from, and what is called after each update."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..dataset.validation import warn_caller
@@ -58,23 +59,33 @@ class Run(ABC):
         self, lengths: list[int], new_logger: Callable[[], Logger], first: int = 1
     ) -> Iterator[tuple[int, dict[str, float]]]:
         """Train and report epoch by epoch; files appear when the first epoch is asked for."""
-        algo, last = self.algo, first + len(lengths) - 1
-        logger = new_logger()
-        algo.history_, algo.eval_results_, algo.logdir_ = [], {}, logger.logdir
-        try:
-            if logger.logdir is not None:
-                logger.save_params(algo.saved_params())
+        last = first + len(lengths) - 1
+        with self.logged(new_logger):
             for epoch, n_steps in enumerate(lengths, start=first):
-                metrics = self.train(epoch, n_steps, last)
-                if epoch % self.eval_interval == 0 or epoch == last:
-                    metrics |= self.scores()
-                algo.history_.append((epoch, metrics))
-                logger.commit(epoch, self.step, metrics)
-                if epoch % self.save_interval == 0 or epoch == last:
-                    logger.save_model(self.step, algo.save_model)
-                yield epoch, metrics
+                yield epoch, self.report(epoch, last, self.train(epoch, n_steps, last))
+
+    @contextmanager
+    def logged(self, new_logger: Callable[[], Logger]) -> Iterator[None]:
+        """A block whose epochs are reported to a new logger."""
+        algo, self.logger = self.algo, new_logger()
+        algo.history_, algo.eval_results_, algo.logdir_ = [], {}, self.logger.logdir
+        try:
+            if self.logger.logdir is not None:
+                self.logger.save_params(algo.saved_params())
+            yield
         finally:
-            logger.close()
+            self.logger.close()
+
+    def report(self, epoch: int, last: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Evaluate, log and save after an epoch; its metrics, scores included."""
+        algo = self.algo
+        if epoch % self.eval_interval == 0 or epoch == last:
+            metrics |= self.scores()
+        algo.history_.append((epoch, metrics))
+        self.logger.commit(epoch, self.step, metrics)
+        if epoch % self.save_interval == 0 or epoch == last:
+            self.logger.save_model(self.step, algo.save_model)
+        return metrics
 
     def means(self, meter: Meter) -> dict[str, float]:
         """Mean metrics of an epoch, with warnings about what went wrong in it."""
