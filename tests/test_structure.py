@@ -27,7 +27,7 @@ FLOORS = {
         "dataset",
         "envs",
     ],
-    1: ["preprocessing", "models", "logger", "augmentation"],
+    1: ["preprocessing", "models", "logger", "augmentation", "columns"],
     2: ["impl", "joint"],
     3: ["training", "online", "export", "metrics", "saving"],
     4: ["base", "families"],

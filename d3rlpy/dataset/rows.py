@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._kernels import ENDS_EPISODE, LINK_KIND, MOST_STEPS, NO_TRANSITION, link_rows
+from ._kernels import ENDS_EPISODE, KNOWN_APART, LINK_KIND, MOST_STEPS, NO_TRANSITION, NOT_KNOWN, link_rows
 
 
 @dataclass(eq=False, frozen=True)
@@ -81,6 +81,18 @@ class Rows:
     def slots(self) -> np.ndarray | None:
         """``(N,)`` int32, where in ``successors`` each row's is, if not told by ``successor_rows``."""
         return None
+
+    def steps_linked(self) -> np.ndarray:
+        """How many linked transitions follow each row, ``(N,)`` int64, as far as links look."""
+        return (self.links & MOST_STEPS).astype(np.int64)
+
+    def successor_places(self) -> np.ndarray:
+        """Where in ``successors`` the observation after each row is, ``(N,)`` int64; -1 where it is the next row."""
+        kind = self.links & LINK_KIND
+        places = np.where(kind == NOT_KNOWN, 0, -1)
+        apart = np.flatnonzero(kind == KNOWN_APART)
+        places[apart] = np.searchsorted(self.successor_rows, apart) if self.slots is None else self.slots[apart]
+        return places
 
     def look_ahead(self, n_steps: int) -> None:
         """Be ready for sums of ``n_steps`` rewards."""
