@@ -5,7 +5,20 @@
 DiscreteCQL(alpha=2.0)
 """
 
-from . import algos, dataset, datasets, envs, gpu, logger, metrics, model_selection, models, online, preprocessing
+from . import (
+    algos,
+    context,
+    dataset,
+    datasets,
+    envs,
+    gpu,
+    logger,
+    metrics,
+    model_selection,
+    models,
+    online,
+    preprocessing,
+)
 from .randomness import seed
 
 __version__ = "0.1.0.dev0"
@@ -13,6 +26,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "__version__",
     "algos",
+    "context",
     "dataset",
     "datasets",
     "envs",

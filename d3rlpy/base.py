@@ -25,7 +25,7 @@ from .dataset import Rows, TransitionMiniBatch, rows_of
 from .dataset.validation import warn_caller
 from .envs import EnvAdapter
 from .export import export_policy
-from .gpu import Device, resolve_device
+from .gpu import Device, for_a_clone, resolve_device
 from .hyperparameters import (
     as_declared,
     check_hyperparameters,
@@ -93,6 +93,11 @@ class Algo(OnlineMethods, BaseEstimator):
     history_: list[tuple[int, dict[str, float]]] = field(init=False)
     eval_results_: dict[str, list[float]] = field(init=False)
     logdir_: Path | None = field(init=False)
+
+    def __sklearn_clone__(self) -> Self:
+        clone: Self = super().__sklearn_clone__()
+        clone.use_gpu = for_a_clone(clone.use_gpu)
+        return clone
 
     def create_impl(self, observation_shape: tuple[int, ...], action_size: int) -> Self:
         """Build the networks; ``observation_shape`` is that of one observation with its frames stacked."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
+
+from .context import get_parallel_flag
 
 
 class Device:
-    """A CUDA device by its number.
+    """A CUDA device by its number; in ``d3rlpy.context.parallel`` each deep copy of it is the next device.
 
     >>> Device(1)
     Device(1)
@@ -14,10 +19,17 @@ class Device:
 
     def __init__(self, idx: int = 0):
         self._idx = idx
+        self._n_copies = 0
 
     def get_id(self) -> int:
         """Number of the device."""
         return self._idx
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Device:
+        if get_parallel_flag() and (count := torch.cuda.device_count()) > 1:
+            self._n_copies += 1
+            return type(self)((self._idx + self._n_copies) % count)
+        return type(self)(self._idx)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and other._idx == self._idx
@@ -27,6 +39,15 @@ class Device:
 
     def __repr__(self) -> str:
         return f"Device({self._idx})"
+
+
+_first = Device(0)
+
+
+def for_a_clone(use_gpu: Any) -> Any:
+    """What a clone of an estimator with ``use_gpu`` gets: True, like a ``Device``, becomes the next one in turn."""
+    rotate = use_gpu is True and get_parallel_flag() and torch.cuda.device_count() > 1
+    return copy.deepcopy(_first) if rotate else use_gpu
 
 
 def resolve_device(use_gpu: bool | int | str | Device | torch.device | None) -> torch.device:

@@ -19,6 +19,7 @@ FLOORS = {
         "hyperparameters",
         "functional",
         "gpu",
+        "context",
         "randomness",
         "members",
         "kernels",
