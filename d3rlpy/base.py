@@ -80,6 +80,7 @@ class Algo(OnlineMethods, BaseEstimator):
         None, "observation scaler: 'pixel', 'min_max', 'standard' or an object", fixed=True
     )
     use_gpu: bool | int | str | Device | None = hp(False, "device: True, an index, a Device or 'cuda:1'", fixed=True)
+    cuda_graph: bool = hp(True, "on a GPU, whether updates are captured as CUDA graphs and replayed")
     random_state: int | None = hp(
         None, "seed of networks, batches and noise; None draws one from d3rlpy.seed", fixed=True
     )

@@ -119,6 +119,7 @@ class DeviceSampler:
     batch_size, n_frames, n_steps, gamma : see ``TransitionMiniBatch``.
     shuffle : False walks in the given order.
     seed : of the permutations.
+    most_ahead : most batches that ``refill`` is asked for.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class DeviceSampler:
         gamma: float = 0.99,
         shuffle: bool = True,
         seed: int = 0,
+        most_ahead: int = 1,
     ):
         check_whole("batch_size", batch_size, 1)
         check_window(rows, n_frames, n_steps, gamma)
@@ -142,11 +144,12 @@ class DeviceSampler:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.cursor = torch.zeros((), dtype=torch.int64, device=device)
         self.steps = torch.arange(batch_size, device=device)
-        self.order = torch.empty(0, dtype=torch.int64, device=device)
+        room = most_ahead * batch_size + len(indices)  # what is left of a line, and the permutation that fills it up
+        self.order = torch.zeros(room, dtype=torch.int64, device=device)
         self.n_left = 0
 
     def refill(self, n_batches: int) -> None:
-        """Have the rows of at least ``n_batches`` batches in line; the line moves in memory only when it must grow."""
+        """Have the rows of at least ``n_batches`` batches in line, whose place in memory stays the same."""
         wanted = n_batches * self.batch_size
         if self.n_left >= wanted:
             return
@@ -154,11 +157,7 @@ class DeviceSampler:
         while self.n_left < wanted:
             parts.append(self.permutation())
             self.n_left += len(self.indices)
-        line = torch.cat(parts)
-        if len(line) > len(self.order):
-            self.order = line
-        else:
-            self.order[len(self.order) - len(line) :] = line
+        self.order[len(self.order) - self.n_left :] = torch.cat(parts)
         self.cursor.fill_(len(self.order) - self.n_left)
 
     def permutation(self) -> Tensor:

@@ -37,6 +37,10 @@ CHANGE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._Dropo
 Module = TypeVar("Module", bound=nn.Module)
 
 
+COLUMNS = ("observations", "actions", "rewards", "next_observations", "discounts")
+"""What a batch is made of, as ``TransitionMiniBatch`` names it."""
+
+
 @dataclass(slots=True)
 class Batch:
     """A mini-batch as tensors on the device, observations and actions scaled.
@@ -54,20 +58,23 @@ class Batch:
     def of(cls, mini_batch: TransitionMiniBatch, scalers: Scalers, device: torch.device) -> Batch:
         """The one conversion of a mini-batch; its rewards are scaled already, before their n-step sum."""
 
-        def move(array: Any) -> Tensor:
-            return torch.from_numpy(array).to(device)
+        return cls.of_columns(
+            {name: torch.from_numpy(getattr(mini_batch, name)).to(device) for name in COLUMNS}, scalers
+        )
 
-        observations, next_observations = move(mini_batch.observations), move(mini_batch.next_observations)
+    @classmethod
+    def of_columns(cls, columns: dict[str, Tensor], scalers: Scalers) -> Batch:
+        """A mini-batch that is on the device already, under the names of ``COLUMNS``."""
+        observations, next_observations = columns["observations"], columns["next_observations"]
         if scalers.observation is not None:
             observations = scalers.observation.transform(observations)
             next_observations = scalers.observation.transform(next_observations)
-        actions = move(mini_batch.actions)
+        actions = columns["actions"]
         if not actions.is_floating_point():
             actions = actions.long()
         elif scalers.action is not None:
             actions = scalers.action.transform(actions)
-        rewards, discounts = move(mini_batch.rewards), move(mini_batch.discounts)
-        return cls(observations, actions, rewards, next_observations, discounts)
+        return cls(observations, actions, columns["rewards"], next_observations, columns["discounts"])
 
 
 MOST_NUMBERS = 2**23
@@ -168,6 +175,16 @@ def expected_values(q_funcs: QEnsemble, observations: Tensor, actions: Tensor) -
     return pick_action(q_funcs(observations)[..., None], actions).squeeze(2)  # from (critics, batch, actions)
 
 
+Question = tuple[str, int]
+"""``("due", interval)`` or ``("past", n_updates)``."""
+
+
+def answer(question: Question, grad_step: int) -> bool:
+    """What ``is_due`` and ``is_past`` say in the update with this number."""
+    kind, number = question
+    return grad_step % number == 0 if kind == "due" else grad_step > number
+
+
 @contextmanager
 def training_mode(impl: nn.Module) -> Iterator[None]:
     """Networks in training mode and gradients on, whatever surrounds the block; afterwards as before."""
@@ -197,7 +214,7 @@ class AlgorithmImpl(nn.Module, ABC):
     policy_modules: tuple[str, ...] = ("policy", "targ_policy")
     """Attributes that ``copy_policy_from`` copies: what acts, its slow copy, and further networks it acts through."""
     alone: str | None = None
-    """Why several runs can't be updated as one, for instance because the update looks at the value of a tensor."""
+    """Why an update can neither be captured nor be one for several runs: it looks at the value of a tensor, say."""
     q_modules: tuple[str, ...] = ("q_funcs", "targ_q_funcs")
     """Attributes that ``copy_q_function_from`` copies."""
 
@@ -208,6 +225,7 @@ class AlgorithmImpl(nn.Module, ABC):
         self.action_size = action_size
         self.device = device
         self.grad_step = 0
+        self.questions: set[Question] | None = None  # while somebody listens, what updates ask about their number
         self.build()
         self.to(device=device, dtype=torch.float32)
         self.changes_in_training = any(isinstance(m, CHANGE_IN_TRAINING) for m in self.modules())
@@ -242,7 +260,16 @@ class AlgorithmImpl(nn.Module, ABC):
 
     def is_due(self, interval: int) -> bool:
         """Whether something that happens every ``interval`` updates happens in this one."""
-        return self.grad_step % interval == 0
+        return self._answer(("due", interval))
+
+    def is_past(self, n_updates: int) -> bool:
+        """Whether this update comes after the first ``n_updates``."""
+        return self._answer(("past", n_updates))
+
+    def _answer(self, question: Question) -> bool:
+        if self.questions is not None:
+            self.questions.add(question)
+        return answer(question, self.grad_step)
 
     def optimizer(self, role: str, modules: Iterable[nn.Module]) -> Optimizer:
         """Optimizer of the parameters of ``modules`` from ``{role}_optim_factory`` and ``{role}_learning_rate``.

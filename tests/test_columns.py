@@ -77,7 +77,7 @@ def test_a_ring_that_has_turned_is_read_across_its_seam():
 def test_each_pass_sees_every_row_once(n, batch_size, ahead, seed):
     rows, indices = rows_of(walk(n))
     columns = DeviceColumns(rows, CPU, np.arange(n, dtype=np.float32))
-    sampler = DeviceSampler(columns, rows, indices, batch_size, seed=seed)
+    sampler = DeviceSampler(columns, rows, indices, batch_size, seed=seed, most_ahead=4)
     drawn = []
     for n_batches in ahead:
         sampler.refill(n_batches)
@@ -106,9 +106,7 @@ def test_without_shuffling_the_order_is_kept_and_the_seed_decides_otherwise():
 def test_the_line_of_rows_stays_where_it_is():
     """A captured graph reads from its memory."""
     rows, indices = rows_of(walk(40))
-    sampler = DeviceSampler(DeviceColumns(rows, CPU), rows, indices, 8, seed=0)
-    sampler.refill(10)
-    sampler.draw()
+    sampler = DeviceSampler(DeviceColumns(rows, CPU), rows, indices, 8, seed=0, most_ahead=4)
     place = sampler.order.data_ptr()
     for _ in range(20):
         sampler.refill(4)

@@ -66,7 +66,7 @@ class BCQImpl(VAEImpl, ActorCriticImpl):
     def update(self, batch: Batch) -> Metrics:
         """Algorithm 1: the generative model; after ``rl_start_step`` updates also critics, actor and slow copies."""
         metrics = self.update_imitator(batch)
-        if self.grad_step > self.hp.rl_start_step:
+        if self.is_past(self.hp.rl_start_step):
             metrics |= self.update_critic(batch)
             if self.is_due(self.hp.update_actor_interval):
                 metrics |= self.update_actor(batch)

@@ -77,7 +77,7 @@ class BEARImpl(SACImpl):
     @property
     def is_warming_up(self) -> bool:
         """Whether the policy still learns to imitate only, without Q and entropy."""
-        return self.grad_step <= self.hp.warmup_steps
+        return not self.is_past(self.hp.warmup_steps)
 
     def actor_loss(self, batch: Batch) -> Tensor:
         raw, log_probs = self.policy.sample_raw(batch.observations, self.hp.n_mmd_action_samples)

@@ -37,7 +37,7 @@ class PLASImpl(VAEImpl, ActorCriticImpl):
 
     def update(self, batch: Batch) -> Metrics:
         """The generative model for ``warmup_steps`` updates, from then on critics, actor and slow copies."""
-        if self.grad_step <= self.hp.warmup_steps:
+        if not self.is_past(self.hp.warmup_steps):
             return self.update_imitator(batch)
         metrics = self.update_critic(batch)
         if self.is_due(self.hp.update_actor_interval):

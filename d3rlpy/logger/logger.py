@@ -46,6 +46,7 @@ class Logger:
             )
         self.verbose = verbose
         self.logdir: Path | None = None
+        self.last_model: Path | None = None
         self._board: Any = None
         if save_metrics:
             self.logdir = _make_folder(Path(logdir), experiment_name, with_timestamp)
@@ -77,6 +78,7 @@ class Logger:
         """Let ``save`` write ``model_{step}.pt``."""
         if self.logdir is not None:
             save(self.logdir / f"model_{step}.pt")
+            self.last_model = self.logdir / f"model_{step}.pt"
 
     def close(self) -> None:
         """Finish the TensorBoard file."""

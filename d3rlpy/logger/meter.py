@@ -24,6 +24,12 @@ class Meter:
                 self._sums[name] = value.clone()
                 self._counts[name] = 1
 
+    def add_sums(self, sums: dict[str, Tensor], counts: dict[str, int]) -> None:
+        """Add the sums of the metrics of several updates, and of how many each is one."""
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + counts[name]
+
     def add_time(self, name: str, seconds: float) -> None:
         """Add a duration."""
         self._sums[name] = self._sums.get(name, 0.0) + seconds

@@ -19,10 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from ..kernels import input_grad, linear, weight_grad
 from ..members import Members, current
-from .mlp_batched import NORM_EPS, batched_backward, batched_forward, worth_batching
-
-FEWEST_BATCHED = 4
-"""Fewest small networks that are computed in batched products."""
+from .mlp_batched import NORM_EPS, batched_backward, batched_forward, batched_is_faster
 
 BLOCK_ROWS = 1024
 """Most rows that a CPU takes through all layers at once: activations of 256 units then stay in the L2 cache."""
@@ -96,7 +93,7 @@ def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = Fal
     members = current()
     if members is not None:
         return _mlp_of_members(members, x, n_members, weights)
-    if n_members >= FEWEST_BATCHED and worth_batching(x.shape[0], weights[: len(weights) // n_members]):
+    if n_members > 1 and batched_is_faster(x, n_members, weights[: len(weights) // n_members]):
         return BatchedMLPFunction.apply(x, n_members, *weights)
     if torch.is_grad_enabled():
         return MLPFunction.apply(x, n_members, *weights)
@@ -108,8 +105,8 @@ def _mlp_of_members(members: Members, x: Tensor, n_members: int, weights: Sequen
     stacked = [members.stacked(p) for p in weights]
     with members.apart():
         inputs, of_one = members.stacked(x), stacked[: len(stacked) // n_members]
-        small = members.n * n_members >= FEWEST_BATCHED and worth_batching(inputs.shape[1], of_one)
-        y = (BatchedMLPFunction if small else StackedMLPFunction).apply(inputs, n_members, *stacked)
+        batched = batched_is_faster(inputs[0], members.n * n_members, of_one)
+        y = (BatchedMLPFunction if batched else StackedMLPFunction).apply(inputs, n_members, *stacked)
     return members.join(y)
 
 

@@ -40,6 +40,7 @@ class Optimizer:
         self.rate_name = rate_name
         self.n_steps = 0
         self._direct: DirectAdam | None = None
+        self._rate: Tensor | None = None
         self.learning_rate = lr
 
     @property
@@ -51,6 +52,27 @@ class Optimizer:
     def learning_rate(self, lr: float) -> None:
         self._lr = lr
         self.torch_optim.param_groups[0]["lr"] = lr * self.factory.multiplier(self.n_steps)
+        if self._rate is not None:
+            self._rate.fill_(lr)
+
+    def keep_rate_on_device(self) -> None:
+        """Have the learning rate and its schedule on the device, so that a captured step does not repeat one rate."""
+        if self._rate is None:
+            self._rate = torch.tensor(self._lr, dtype=torch.float32, device=self.params[0].device)
+
+    @property
+    def uncaptured(self) -> str | None:
+        """Why its steps can't be captured."""
+        if DirectAdam.kernel_of(self.torch_optim) is None or not self.torch_optim.param_groups[0]["fused"]:
+            return f"{type(self.torch_optim).__name__} has no step that can be captured, Adam and AdamW have"
+        if type(self.factory).multiplier is not OptimizerFactory.multiplier:
+            return f"{type(self.factory).__name__} has a schedule of its own, which the host computes"
+        return None
+
+    @property
+    def captured_state(self) -> object:
+        """What a captured step works on; another object after ``reset`` or ``load_state_dict``."""
+        return self._direct
 
     def minimize(self, loss: Tensor) -> None:
         """One gradient step. Gradients are computed for the own parameters and for nothing else."""
@@ -70,7 +92,8 @@ class Optimizer:
         if self._direct is None or any(grad is None for grad in grads):
             self._torch_step(grads)
         else:
-            self._direct.step(cast(Sequence[Tensor], grads))
+            rate = self._rate if self._rate is None else self.factory.scheduled_rate(self._rate, self._direct.count)
+            self._direct.step(cast(Sequence[Tensor], grads), rate)
         self.n_steps += 1
 
     def _torch_step(self, grads: Sequence[Tensor | None]) -> None:
@@ -141,23 +164,28 @@ class DirectAdam:
     @classmethod
     def of(cls, optim: torch.optim.Optimizer) -> DirectAdam | None:
         """None for another optimizer, where torch lacks the kernel, or before the first step, which makes the state."""
-        kernel = getattr(
-            torch, {torch.optim.Adam: "_fused_adam_", torch.optim.AdamW: "_fused_adamw_"}.get(type(optim), ""), None
-        )
+        kernel = cls.kernel_of(optim)
         group = optim.param_groups[0]
         states = [optim.state.get(p, {}) for p in group["params"]]
         if kernel is None or not group["fused"] or not all(states) or len({float(s["step"]) for s in states}) > 1:
             return None
         return cls(kernel, optim)
 
+    @staticmethod
+    def kernel_of(optim: torch.optim.Optimizer) -> Callable[..., None] | None:
+        """Torch's fused step for this optimizer."""
+        names: dict[type, str] = {torch.optim.Adam: "_fused_adam_", torch.optim.AdamW: "_fused_adamw_"}
+        return getattr(torch, names.get(type(optim), ""), None)
+
     @torch.no_grad()
-    def step(self, grads: Sequence[Tensor]) -> None:
-        """One step with the gradients of all parameters."""
+    def step(self, grads: Sequence[Tensor], rate: Tensor | None = None) -> None:
+        """One step with the gradients of all parameters, at this learning rate or at the group's."""
         group = self.group
+        lr: float | Tensor = group["lr"] if rate is None else rate
         beta1, beta2 = group["betas"]
         self.count.add_(1)
         self.kernel(
-            group["params"], grads, self.means, self.squares, self.largest, self.counts, lr=group["lr"],
+            group["params"], grads, self.means, self.squares, self.largest, self.counts, lr=lr,
             beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=group["amsgrad"],
             maximize=False, grad_scale=None, found_inf=None,
         )  # fmt: skip
@@ -222,6 +250,18 @@ class OptimizerFactory(Configurable, ABC):
             return 1.0
         progress = min(1.0, (n_steps - self.warmup_steps) / self.cosine_steps)
         return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def scheduled_rate(self, rate: Tensor, count: Tensor) -> Tensor:
+        """``rate`` times ``multiplier`` after ``count`` steps, without a look at the values of the two."""
+        if not self.scheduled:
+            return rate
+        factor = torch.ones_like(rate)
+        if self.cosine_steps is not None:
+            progress = ((count - self.warmup_steps) / self.cosine_steps).clamp(0.0, 1.0)
+            factor = 0.5 * (1.0 + torch.cos(math.pi * progress))
+        if self.warmup_steps > 0:
+            factor = torch.where(count < self.warmup_steps, (count + 1) / self.warmup_steps, factor)
+        return (rate * factor).to(rate.dtype)
 
 
 OPTIMIZERS: Registry[OptimizerFactory] = Registry("optimizer factory", OptimizerFactory)  # type: ignore[type-abstract]

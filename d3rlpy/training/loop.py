@@ -24,6 +24,8 @@ from ..hyperparameters import check_hyperparameters, warn_old_name
 from ..impl import Batch, training_mode
 from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer
+from .engine import FUSED, Engine, Recorder, reason_uncaptured, recorder_for
+from .feeds import feed_of
 from .run import Callback, Run, Scorer, at_least_one, callback_list
 
 if TYPE_CHECKING:
@@ -176,12 +178,36 @@ class OfflineRun(Run):
         """What is learned from, and what is called after each update."""
         self.rows, self.indices, self.shuffle, self.callbacks = rows, indices, shuffle, callbacks
         self.sampled_as: tuple[Any, ...] = ()
-        self.sampler = self.current_sampler()
+        self.engine: Engine | None = None
+        self.engine_window: tuple[Any, ...] = ()
+        self.recorder = self.new_recorder()
+        if self.recorder is None:
+            self.current_sampler()
+
+    def window(self) -> tuple[int, int, int, float]:
+        """The present ``batch_size``, ``n_frames``, ``n_steps`` and ``gamma``, which may change between epochs."""
+        algo = self.algo
+        return algo.batch_size, algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0)
+
+    def new_recorder(self) -> Recorder | None:
+        """What captures the updates, None where they are launched one by one."""
+        algo = self.algo
+        recorder = recorder_for(algo.impl.device) if algo.cuda_graph else None
+        if recorder is not None and (reason := reason_uncaptured(algo.impl)):
+            warn_caller(f"the updates of {type(algo).__name__} are launched one by one: {reason}")
+            return None
+        return recorder
+
+    def current_engine(self) -> Engine:
+        """What launches captured updates, for the present window."""
+        if self.engine is None or self.engine_window != self.window():
+            self.engine_window = self.window()
+            self.engine = Engine(self.algo.impl, feed_of(self), self.recorder)
+        return self.engine
 
     def current_sampler(self) -> PermutationSampler:
-        """The sampler for the present ``batch_size``, ``n_steps`` and ``gamma``, which may change between epochs."""
-        algo = self.algo
-        wanted = (algo.batch_size, algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0))
+        """The sampler for the present window."""
+        algo, wanted = self.algo, self.window()
         if wanted != self.sampled_as:
             scaler = algo.fitted_scalers_.reward
             rewards = None if scaler is None else scaler.transform_numpy(self.rows.rewards)
@@ -194,6 +220,8 @@ class OfflineRun(Run):
 
     def train(self, epoch: int, n_steps: int, n_epochs: int) -> dict[str, float]:
         """The updates of one epoch; their mean metrics."""
+        if self.recorder is not None:
+            return self.train_captured(epoch, n_steps, n_epochs)
         algo, impl, sample = self.algo, self.algo.impl, self.current_sampler().sample
         meter, device, scalers = Meter(), impl.device, algo.fitted_scalers_
         with training_mode(impl), algo.stream_, self.progress(epoch, n_steps, n_epochs) as bar:
@@ -210,3 +238,18 @@ class OfflineRun(Run):
                 bar.update()
                 meter.add_time("time_step", perf_counter() - start)
         return self.means(meter)
+
+    def train_captured(self, epoch: int, n_steps: int, n_epochs: int) -> dict[str, float]:
+        """``train`` where the device repeats what it has been shown."""
+        algo, impl, meter = self.algo, self.algo.impl, Meter()
+        engine = self.current_engine()
+        with training_mode(impl), algo.stream_, self.progress(epoch, n_steps, n_epochs) as bar:
+            start, k = perf_counter(), 1 if self.callbacks else FUSED
+            for first in range(0, n_steps, k):
+                n = min(k, n_steps - first)
+                engine.run(n, meter)
+                for callback in self.callbacks:
+                    callback(algo, epoch, impl.grad_step)
+                bar.update(n)
+        means = self.means(meter)  # waits for the device
+        return means | {"time_step": (perf_counter() - start) / n_steps}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..dataset.validation import warn_caller
 from ..logger import Logger, Meter
 from ..metrics.scorer import natural_value
@@ -73,6 +75,12 @@ class Run(ABC):
             if self.logger.logdir is not None:
                 self.logger.save_params(algo.saved_params())
             yield
+        except RuntimeError as error:
+            if not is_lost_device(error):
+                raise
+            saved = self.logger.last_model
+            rest = "nothing was saved" if saved is None else f"the last checkpoint is {saved}"
+            raise RuntimeError(f"the GPU failed in training, a new process is needed; {rest}: {error}") from error
         finally:
             self.logger.close()
 
@@ -114,6 +122,12 @@ class Run(ABC):
     def progress(self, epoch: int, n_steps: int, n_epochs: int) -> Any:
         """The bar of one epoch."""
         return progress_bar(n_steps, f"{type(self.algo).__name__} epoch {epoch}/{n_epochs}", self.show_progress)
+
+
+def is_lost_device(error: RuntimeError) -> bool:
+    """Whether a GPU has failed in a way that leaves it useless for this process."""
+    kind: Any = getattr(torch, "AcceleratorError", None)
+    return (kind is not None and isinstance(error, kind)) or str(error).startswith("CUDA error")
 
 
 def progress_bar(total: int, description: str, show: bool) -> Any:

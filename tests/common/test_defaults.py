@@ -412,7 +412,7 @@ OURS = {
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults_are_those_of_the_original(name):
     params = getattr(algos, name)().get_params(deep=False)
-    ours = OURS.get(name, set()) | {"random_state", "use_gpu"}
+    ours = OURS.get(name, set()) | {"cuda_graph", "random_state", "use_gpu"}
     assert {k: v for k, v in params.items() if k not in ours} == DEFAULTS[name]
     assert ours <= params.keys()
 
@@ -434,4 +434,4 @@ FROM_PAPERS = {
 @pytest.mark.parametrize("name", FROM_PAPERS)
 def test_defaults_of_what_the_original_lacks_are_those_of_the_paper(name):
     params = getattr(algos, name)().get_params(deep=False)
-    assert {k: v for k, v in params.items() if k not in ("random_state", "use_gpu")} == FROM_PAPERS[name]
+    assert {k: v for k, v in params.items() if k not in ("cuda_graph", "random_state", "use_gpu")} == FROM_PAPERS[name]
