@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .hyperparameters import fields_of
+from .hyperparameters import fields_of, type_name
 from .impl import AlgorithmImpl, Batch, Metrics, training_mode
 from .members import Members, available, current
 from .models.optimizers import Optimizer
@@ -37,20 +37,21 @@ def reason_apart(algos: Sequence[Algo]) -> str | None:
         return "they are different algorithms"
     if first.Impl.alone:
         return first.Impl.alone
-    for name in fields_of(type(first)):
+    declared = fields_of(type(first))
+    for name in declared:
         values = [getattr(algo, name) for algo in algos]
-        if name not in OF_THE_DATA and not _same(values) and not all(map(_is_number, values)):
+        if name in OF_THE_DATA or _same(values):
+            continue
+        if type_name(declared[name]) != "float":
             return f"{name} takes the values {values}, and only numbers with a point may differ"
+        if name.endswith("learning_rate") and min(values) == 0 < max(values):
+            return f"{name} is 0 for some and {max(values)} for others"
     return None
 
 
 def _same(values: Sequence[Any]) -> bool:
     """Whether all are equal; of objects such as scalers, whether they are written alike."""
-    return all(value == values[0] or repr(value) == repr(values[0]) for value in values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float)
+    return all(value is values[0] or repr(value) == repr(values[0]) for value in values)
 
 
 class Joint:
@@ -68,16 +69,32 @@ class Joint:
     @contextmanager
     def training(self) -> Iterator[AlgorithmImpl]:
         """The impl that stands for all members, for ``step``."""
-        members = Members([algo.stream_.generator() for algo in self.algos])
+        members = Members([algo.stream_.lend_to(torch.Generator(algo.impl.device)) for algo in self.algos])
         stacks = self._stack()
         try:
             with members:
                 impl = self._template(members, stacks)
-                with training_mode(impl):
-                    yield impl
+                before = plain_attributes(impl)
+                try:
+                    with training_mode(impl):
+                        yield impl
+                finally:
+                    self.count(impl)
+            self._check_attributes(impl, before)
         finally:
             self._unstack()
             self._return_generators(members)
+
+    def _check_attributes(self, impl: AlgorithmImpl, before: dict[str, Any]) -> None:
+        """Raise if an update keeps something that can't be given back to the members."""
+        after = plain_attributes(impl)
+        changed = [name for name in after if name not in before or before[name] != after[name]]
+        if changed:
+            kind = type(self.impls[0]).__name__
+            raise RuntimeError(
+                f"an update of {kind} changes {changed}, which runs that are updated as one can't keep apart: "
+                f"make it a buffer, or give {kind} an attribute alone = 'why'"
+            )
 
     @contextmanager
     def paused(self, impl: AlgorithmImpl) -> Iterator[None]:
@@ -85,10 +102,27 @@ class Joint:
         members = current()
         assert members is not None
         self._return_generators(members)
+        self.count(impl)
+        settings = self.settings()
         with members.paused():
             yield
-        members.generators = [algo.stream_.generator() for algo in self.algos]
-        impl.hp = JointParameters(self.algos, members, self.impls[0])
+        steps = {member.grad_step for member in self.impls}
+        if len(steps) > 1:
+            raise ValueError(f"runs that are updated as one have made {sorted(steps)} updates: load models of one step")
+        impl.grad_step = steps.pop()
+        for algo, generator in zip(self.algos, members.generators, strict=True):
+            algo.stream_.lend_to(generator)
+        if self.settings() != settings:
+            impl.hp = JointParameters(self.algos, members, self.impls[0])
+
+    def settings(self) -> list[list[Any]]:
+        """The hyper-parameters of all members."""
+        return [[getattr(algo, name) for name in fields_of(type(algo))] for algo in self.algos]
+
+    def count(self, impl: AlgorithmImpl) -> None:
+        """Tell the members how many updates were made."""
+        for member in self.impls:
+            member.grad_step = impl.grad_step
 
     def _return_generators(self, members: Members) -> None:
         for algo, generator in zip(self.algos, members.generators, strict=True):
@@ -137,12 +171,24 @@ class Joint:
 
     def step(self, impl: AlgorithmImpl, batches: Sequence[Batch]) -> Metrics:
         """One update of all; metrics ``(n,)``."""
+        return self.step_joined(impl, self.join(batches))
+
+    def step_joined(self, impl: AlgorithmImpl, batch: Batch) -> Metrics:
+        """``step`` with a batch of ``join``."""
         members = current()
         assert members is not None
-        metrics = impl.step(self.join(batches))
-        for member in self.impls:
-            member.grad_step = impl.grad_step
+        metrics = impl.step(batch)
         return {name: members.stacked(value) for name, value in metrics.items()}
+
+
+def plain_attributes(impl: AlgorithmImpl) -> dict[str, Any]:
+    """Numbers and words that the modules of an impl hold, by name; modes and the number of the update apart."""
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, module in impl.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str)) and name not in ("grad_step", "training")
+    }
 
 
 class JointOptimizer(Optimizer):
@@ -157,6 +203,28 @@ class JointOptimizer(Optimizer):
     def __init__(self, optims: Sequence[Optimizer], params: list[Tensor]):
         self.optims = list(optims)
         self.params = params
+
+    @property
+    def n_steps(self) -> int:
+        return self.optims[0].n_steps
+
+    @n_steps.setter
+    def n_steps(self, n: int) -> None:
+        for optim in self.optims:
+            optim.n_steps = n
+
+    def keep_rate_on_device(self) -> None:
+        for optim in self.optims:
+            optim.keep_rate_on_device()
+
+    @property
+    def uncaptured(self) -> str | None:
+        return self.optims[0].uncaptured
+
+    @property
+    def captured_state(self) -> object:
+        states = [optim.captured_state for optim in self.optims]
+        return None if None in states else states
 
     def minimize(self, loss: Tensor) -> None:
         """One gradient step of each member; the losses of the others do not depend on its weights."""
@@ -175,22 +243,16 @@ class JointParameters:
     def __init__(self, algos: Sequence[Algo], members: Members, impl: AlgorithmImpl):
         self._first = algos[0]
         like = next(p for p in impl.parameters())
+        if reason := reason_apart(algos):
+            raise ValueError(f"runs that are updated as one can't go on: {reason}")
         for name in fields_of(type(algos[0])):
             values = [getattr(algo, name) for algo in algos]
             if name in OF_THE_DATA - {"gamma"} or _same(values):
                 continue
-            if not all(map(_is_number, values)):
-                raise ValueError(f"{name} takes the values {values} in runs that are updated as one: make it the same")
             if name.endswith("learning_rate"):  # the optimizers know theirs; impls ask whether there is one
-                setattr(self, name, _rate(name, values))
+                setattr(self, name, values[0])
             else:
                 setattr(self, name, members.join(torch.tensor(values, dtype=like.dtype, device=like.device)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._first, name)
-
-
-def _rate(name: str, values: Sequence[float]) -> float:
-    if min(values) == 0 < max(values):
-        raise ValueError(f"{name} is 0 for some and {max(values)} for others: what is frozen must be so in all")
-    return values[0]

@@ -10,12 +10,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from .base import Algo
+from .context import disable_parallel
 from .joint import reason_apart
 from .registry import nearest
 from .signatures import same_arguments
-from .training import fit_together
-from .training.loop import named_scorers, offline_run
-from .training.run import at_least_one
+from .training import epochs_of, runs_of
+from .training.loop import as_list, named_scorers, offline_run
+from .training.run import whole_number
 
 CONFIDENCE = 0.95
 
@@ -61,40 +62,53 @@ class ManyRuns(BaseEstimator):
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Train all runs, each with these arguments. Returns ``self``.
 
-        Logs and checkpoints of a run go to a folder of its own, whose name ends in the number of the run.
+        Logs and checkpoints of a run go to a folder of its own, whose name has the number of the run. Everything that
+        can be wrong is said before the first update. ``estimators_`` are there from then on, so that what an error or
+        an interruption leaves is not lost.
         """
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # results of an earlier fit
         settings, seeds = self._settings(), self._seeds()
         algos = [self._clone(setting, seed) for setting, seed in itertools.product(settings, seeds)]
-        name = kwargs.pop("experiment_name", None) or type(self.estimator).__name__
-        numbers = range(len(algos))
-        for group in _groups(algos):
-            members = [algos[k] for k in group]
-            for _ in fit_together(members, [f"{name}_{numbers[k]}" for k in group], *args, **kwargs):
-                pass
+        prefix = kwargs.pop("experiment_name", None) or type(self.estimator).__name__
+        verbose, show_progress = kwargs.pop("verbose", True), kwargs.pop("show_progress", True)
+        args, kwargs = _read_once(args, kwargs)
+        runs = runs_of(algos, [f"{prefix}_{k}" for k in range(len(algos))], *args, **kwargs)
         self.estimators_ = algos
+        for group in _groups(algos):
+            for _ in epochs_of([runs[k] for k in group], verbose, show_progress):
+                pass
         self.cv_results_ = _table(settings, seeds, [algo.history_[-1][1] for algo in algos])
         return self
 
     def _settings(self) -> list[dict[str, Any]]:
-        settings = [{}] if self.params is None else [dict(setting) for setting in self.params]
-        if not settings:
-            raise ValueError("params is empty: give a dictionary for each setting, or None")
-        return settings
+        params = [{}] if self.params is None else self.params
+        if isinstance(params, (str, Mapping)) or not isinstance(params, Sequence) or not len(params):
+            raise ValueError(f"params={self.params!r} must be a list of dictionaries, at least one, or None")
+        for setting in params:
+            if not isinstance(setting, Mapping):
+                raise ValueError(f"params holds {setting!r}, each setting must be a dictionary {{name: value}}")
+        return [dict(setting) for setting in params]
 
     def _seeds(self) -> list[int]:
-        if isinstance(self.seeds, Sequence):
-            seeds = list(self.seeds)
-            if not seeds or len(set(seeds)) < len(seeds):
-                raise ValueError(f"seeds={self.seeds!r} must be different whole numbers, at least one")
-            return seeds
-        return list(range(at_least_one("seeds", self.seeds, type(self).__name__)))
+        given: Any = self.seeds
+        if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+            return list(range(whole_number("seeds", given, 1, type(self).__name__)))
+        sound = isinstance(given, (Sequence, np.ndarray)) and not isinstance(given, str) and len(given) > 0
+        if not sound or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 0 for s in given):
+            raise ValueError(f"seeds={given!r} must be a whole number from 1, or a list of whole numbers from 0")
+        seeds = [int(s) for s in given]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds={given!r} must be different")
+        return seeds
 
     def _clone(self, setting: dict[str, Any], seed: int) -> Algo:
         if "random_state" in setting:
-            raise ValueError("params sets random_state, which is what seeds are for: leave it out")
+            raise ValueError("a setting has random_state, which is what seeds are for: leave it out")
         if not isinstance(self.estimator, Algo):
             raise TypeError(f"estimator must be an algorithm of d3rlpy, got {type(self.estimator).__name__}")
-        algo: Algo = clone(self.estimator)
+        with disable_parallel():  # runs that are updated as one are on one device
+            algo: Algo = clone(self.estimator)
         return algo.set_params(**setting, random_state=seed)
 
 
@@ -137,13 +151,19 @@ class GridSearch(ManyRuns):
     def _settings(self) -> list[dict[str, Any]]:
         from sklearn.model_selection import ParameterGrid
 
-        return [dict(setting) for setting in ParameterGrid(self.param_grid)]
+        settings = [dict(setting) for setting in ParameterGrid(self.param_grid)]
+        if not settings:
+            raise ValueError(f"param_grid={self.param_grid!r} is empty: give values to try, {{name: [value, ...]}}")
+        return settings
 
     @same_arguments(offline_run)
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Train all combinations with all seeds, each with these arguments, and choose. Returns ``self``."""
+        args, kwargs = _read_once(args, kwargs)
         scorers = named_scorers(kwargs.get("scorers"))
         signs = {name: -1.0 if getattr(scorer, "negated", False) else 1.0 for name, scorer in scorers.items()}
+        if self.refit is not None and not isinstance(self.refit, str):
+            raise ValueError(f"refit={self.refit!r} must be the name of a scorer, or None if there is only one")
         if self.refit is None and len(signs) != 1:
             raise ValueError(f"refit must say which of the metrics {list(signs)} decides: pass one scorer, or refit=")
         metric = next(iter(signs)) if self.refit is None else self.refit
@@ -151,6 +171,8 @@ class GridSearch(ManyRuns):
             raise ValueError(f"refit={metric!r} is none of the scorers {list(signs)}.{nearest(metric, list(signs))}")
         super().fit(*args, **kwargs)
         means = self.cv_results_[f"mean_{metric}"] * signs[metric]
+        if np.isnan(means).all():
+            raise ValueError(f"{metric} is not a number in any setting, so none is best: see cv_results_")
         order = np.argsort(-means, kind="stable")  # NaN comes last
         ranks = np.empty(len(means), int)
         ranks[order] = np.arange(1, len(means) + 1)
@@ -163,6 +185,14 @@ class GridSearch(ManyRuns):
         by_score = sorted(runs, key=lambda algo: algo.history_[-1][1][metric])
         self.best_estimator_ = by_score[n // 2]
         return self
+
+
+def _read_once(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of ``fit`` with what an iterator yields as a list, and episodes of several storages as one."""
+    kwargs = {name: as_list(value) for name, value in kwargs.items()}
+    if args:
+        args = (as_list(args[0]), *args[1:])
+    return args, kwargs
 
 
 def _groups(algos: Sequence[Algo]) -> Iterator[list[int]]:
@@ -183,9 +213,8 @@ def _table(settings: list[dict[str, Any]], seeds: list[int], metrics: list[dict[
     table: dict[str, Any] = {"params": settings}
     for name in dict.fromkeys(itertools.chain(*settings)):
         table[f"param_{name}"] = [setting.get(name) for setting in settings]
-    for name in metrics[0]:
-        if name.startswith("time_"):
-            continue
+    names = dict.fromkeys(name for m in metrics for name in m if not name.startswith("time_"))
+    for name in names:
         values = np.array([m.get(name, np.nan) for m in metrics]).reshape(len(settings), len(seeds))
         mean, half = values.mean(axis=1), half_width(values)
         table |= {f"mean_{name}": mean, f"std_{name}": values.std(axis=1), f"low_{name}": mean - half}

@@ -77,14 +77,13 @@ class RandomStream:
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         return states
 
-    def generator(self) -> torch.Generator:
-        """A generator that draws what torch's default one would draw inside ``with stream:``."""
-        generator = torch.Generator(self.device)
+    def lend_to(self, generator: torch.Generator) -> torch.Generator:
+        """``generator``, which from now on draws what torch's default one would draw inside ``with stream:``."""
         generator.set_state(self._states[self.device.type])
         return generator
 
     def continue_from(self, generator: torch.Generator) -> None:
-        """Go on where a generator of ``generator`` stands."""
+        """Go on where a generator that was lent the stream stands."""
         self._states[self.device.type] = generator.get_state()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from d3rlpy.dataset import MDPDataset, PermutationSampler, rows_of
 from d3rlpy.hyperparameters import ALGORITHMS, fields_of
 from d3rlpy.impl import Batch, training_mode
 from d3rlpy.logger import Meter
+from d3rlpy.model_selection import ManyRuns
 from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.models.optimizers import AdamFactory
 from d3rlpy.training import engine as engine_module
 from d3rlpy.training import feeds, loop
 from d3rlpy.training.engine import Engine, PlainRecorder, reason_uncaptured
 from d3rlpy.training.feeds import DeviceFeed, HostFeed
+from tests.capture import SimulatedGraph
 
 QUIET = {"save_metrics": False, "verbose": False, "show_progress": False}
 N_ROWS, BATCH = 150, 8
@@ -85,10 +87,11 @@ def assert_equal(one, other):
 CAPTURED = [cls for cls in ALGORITHMS.values() if not cls.Impl.alone and cls.Impl.batch_type is Batch]
 
 
+@pytest.mark.parametrize("recorder", [PlainRecorder, SimulatedGraph])
 @pytest.mark.parametrize("cls", CAPTURED, ids=lambda cls: cls.__name__)
-def test_recorded_updates_in_launches_of_several_equal_updates_one_by_one(cls):
+def test_recorded_updates_in_launches_of_several_equal_updates_one_by_one(cls, recorder):
     alone, _, means = trained(cls, None, 90, 1)
-    repeated, engine, other_means = trained(cls, PlainRecorder(), 90, 4)
+    repeated, engine, other_means = trained(cls, recorder(), 90, 4)
     assert engine.recordings
     assert_equal(alone, repeated)
     assert other_means == pytest.approx(means, rel=1e-5)
@@ -114,9 +117,10 @@ def test_the_rate_on_the_device_is_that_of_the_host(factory):
         assert found == pytest.approx(0.3 * factory.multiplier(n), rel=1e-5, abs=1e-7)
 
 
-def test_a_change_of_a_hyper_parameter_acts_on_the_next_update():
+@pytest.mark.parametrize("kind", [PlainRecorder, SimulatedGraph])
+def test_a_change_of_a_hyper_parameter_acts_on_the_next_update(kind):
     results = []
-    for recorder in (None, PlainRecorder()):
+    for recorder in (None, kind()):
         algo = make(A.TD3PlusBC)
         engine, meter = engine_of(algo, recorder), Meter()
         with training_mode(algo.impl), algo.stream_:
@@ -127,9 +131,10 @@ def test_a_change_of_a_hyper_parameter_acts_on_the_next_update():
     assert_equal(*results)
 
 
-def test_a_model_that_is_loaded_in_between_is_not_overwritten_by_old_recordings(tmp_path):
+@pytest.mark.parametrize("kind", [PlainRecorder, SimulatedGraph])
+def test_a_model_that_is_loaded_in_between_is_not_overwritten_by_old_recordings(tmp_path, kind):
     results = []
-    for recorder in (None, PlainRecorder()):
+    for recorder in (None, kind()):
         algo = make(A.SAC)
         engine, meter = engine_of(algo, recorder), Meter()
         with training_mode(algo.impl), algo.stream_:
@@ -137,6 +142,9 @@ def test_a_model_that_is_loaded_in_between_is_not_overwritten_by_old_recordings(
             algo.save_model(tmp_path / "m.pt")
             engine.run(24, meter)
             algo.load_model(tmp_path / "m.pt")
+            engine.run(40, meter)
+            assert engine.recorder is recorder  # captured again, not given up
+            algo.reset_optimizer_states()
             engine.run(40, meter)
         results.append(algo)
     assert_equal(*results)
@@ -160,6 +168,56 @@ def test_whether_a_number_is_overlooked_would_be_seen():
     repeated, _, _ = trained(SlyDQN, PlainRecorder(), 40, 1)
     with pytest.raises(AssertionError):
         assert_equal(alone, repeated)
+
+
+def test_an_update_that_keeps_count_by_itself_is_launched_one_by_one():
+    class Counting(A.DQN.Impl):
+        n_seen = 0
+
+        def update(self, batch):
+            self.n_seen += 1
+            return super().update(batch) | {"seen": torch.tensor(float(self.n_seen))}
+
+    class CountingDQN(A.DQN):
+        Impl = Counting
+
+    with pytest.warns(UserWarning, match=r"updates of Counting can't be captured.*\['n_seen'\]"):
+        _, _, means = trained(CountingDQN, SimulatedGraph(), 40, 8)
+    assert means["seen"] == 20.5
+
+
+def test_an_update_that_looks_at_a_value_goes_on_one_by_one():
+    class Looking(A.DQN.Impl):
+        def update(self, batch):
+            metrics = super().update(batch)
+            return metrics | {"looked": torch.tensor(metrics["loss"].item())}
+
+    class LookingDQN(A.DQN):
+        Impl = Looking
+
+    alone, _, _ = trained(LookingDQN, None, 40, 1)
+    with pytest.warns(UserWarning, match="updates of Looking can't be captured.*_local_scalar_dense"):
+        repeated, _, _ = trained(LookingDQN, SimulatedGraph(), 40, 1)
+    assert_equal(alone, repeated)
+
+
+class Interrupted(SimulatedGraph):
+    def record(self, work):
+        replay = super().record(work)
+
+        def interrupted():
+            replay()
+            raise KeyboardInterrupt
+
+        return interrupted
+
+
+def test_an_interruption_while_the_device_works_leaves_the_counters_as_they_were():
+    algo = make(A.TD3)
+    engine = engine_of(algo, Interrupted())
+    with training_mode(algo.impl), algo.stream_, pytest.raises(KeyboardInterrupt):
+        engine.run(40, Meter(), 1)
+    assert algo.grad_step_ == algo.impl.critic_optim.n_steps > 2
 
 
 class Refusing(PlainRecorder):
@@ -250,6 +308,38 @@ def test_one_parameter_turns_it_off(recorded, monkeypatch):
 
     monkeypatch.setattr(engine_module.Engine, "__init__", never)
     make(A.TD3PlusBC, cuda_graph=False).fit(dataset(False), n_steps=3, **QUIET)
+
+
+@pytest.mark.parametrize("callback", [None, lambda algo, epoch, total_step: None])
+@pytest.mark.parametrize("cls", [A.TD3PlusBC, A.SAC, A.DQN, A.IQL], ids=lambda cls: cls.__name__)
+def test_several_runs_are_recorded_as_one(cls, callback, recorded, monkeypatch):
+    counted = []
+    monkeypatch.setattr(Engine, "recorded", lambda *args, f=Engine.recorded: counted.append(1) or f(*args))
+    params = [{"gamma": 0.9}, {"gamma": 0.8}] if cls is A.DQN else [{"tau": 0.1}, {"actor_learning_rate": 0.01}]
+    data = dataset(cls.action_space == "discrete")
+    arguments = {"n_steps": 80, "n_steps_per_epoch": 70, "callback": callback, **QUIET}
+    runs = ManyRuns(make(cls), params, seeds=2).fit(data, **arguments)
+    assert counted
+    for k, found in enumerate(runs.estimators_):
+        alone = make(cls, **params[k // 2]).set_params(random_state=k % 2).fit(data, **arguments)
+        for name, value in alone.impl.state_dict().items():
+            torch.testing.assert_close(found.impl.state_dict()[name], value, rtol=1e-3, atol=1e-5, msg=name)
+        assert found.grad_step_ == 80
+        assert found.history_[-1][1].keys() == alone.history_[-1][1].keys()
+
+
+@pytest.mark.usefixtures("recorded")
+def test_recorded_runs_follow_a_callback_that_changes_them():
+    def callback(algo, epoch, total_step):
+        if total_step == 20:
+            algo.set_params(alpha=0.1 * (1 + algo.random_state), actor_learning_rate=0.01)
+
+    runs = ManyRuns(make(A.TD3PlusBC), seeds=2).fit(dataset(False), n_steps=60, callback=callback, **QUIET)
+    for seed, found in enumerate(runs.estimators_):
+        algo = make(A.TD3PlusBC).set_params(random_state=seed)
+        alone = algo.fit(dataset(False), n_steps=60, callback=callback, **QUIET)
+        for name, value in alone.impl.state_dict().items():
+            torch.testing.assert_close(found.impl.state_dict()[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.usefixtures("recorded")

@@ -233,6 +233,7 @@ def test_some_say_why_they_train_alone(cls):
         ([A.TD3(), A.TD3(critic_encoder_factory=VectorEncoderFactory(hidden_units=(3,)))], "critic_encoder_factory"),
         ([A.TD3(), A.TD3(update_actor_interval=3)], "update_actor_interval"),
         ([A.CRR(), A.CRR(weight_type="binary")], "weight_type"),
+        ([A.SAC(), A.SAC(temp_learning_rate=0.0)], "temp_learning_rate is 0 for some and 0.0003 for others"),
     ],
 )
 def test_what_shapes_or_schedules_an_update_must_be_the_same(algos, reason):
@@ -240,9 +241,24 @@ def test_what_shapes_or_schedules_an_update_must_be_the_same(algos, reason):
         raise AssertionError(reason_apart(algos))
 
 
-def test_a_rate_of_zero_in_some_is_refused():
-    with pytest.raises(ValueError, match="temp_learning_rate is 0 for some"):
-        train_both(A.SAC, 1, ({"temp_learning_rate": 0.0}, {}))
+def test_an_update_that_keeps_count_by_itself_is_refused():
+    class Counting(A.DQN.Impl):
+        n_seen = 0
+
+        def update(self, batch):
+            self.n_seen += 1
+            return super().update(batch)
+
+    class CountingDQN(A.DQN):
+        Impl = Counting
+
+    with pytest.raises(RuntimeError, match=r"update of Counting changes \['n_seen'\].*alone = 'why'"):
+        train_both(CountingDQN, 2)
+
+
+def test_whole_numbers_are_numbers_with_a_point_where_these_are_declared():
+    assert reason_apart([A.TD3PlusBC(alpha=1), A.TD3PlusBC(alpha=2.5), A.TD3PlusBC(alpha=np.float32(3))]) is None
+    assert_equal(*train_both(A.TD3PlusBC, 5, ({"alpha": 1}, {"alpha": 4})))
 
 
 def test_members_do_not_nest():

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import t as student_t
 from sklearn.base import clone
 
 from d3rlpy import algos as A
+from d3rlpy.context import parallel
 from d3rlpy.dataset import MDPDataset
 from d3rlpy.hyperparameters import ALGORITHMS, fields_of
 from d3rlpy.metrics.scorer import td_error_scorer
@@ -187,6 +189,79 @@ def test_a_callback_may_not_make_runs_differ_in_their_schedule():
         ManyRuns(small(), seeds=2).fit(dataset(), n_steps=5, callback=callback, **QUIET)
 
 
+def test_everything_wrong_is_said_before_the_first_update(tmp_path):
+    (tmp_path / "TD3PlusBC_3").mkdir()
+    seen = []
+    runs = ManyRuns(small(), [{"batch_size": 8}, {"batch_size": 4}], seeds=2)
+    arguments = {"n_steps": 2, "callback": lambda algo, epoch, step: seen.append(step), "verbose": False}
+    wrong = ManyRuns(small(), [{}, {"critic_encoder_factory": "pixel"}], seeds=2)
+    with pytest.raises(ValueError, match="pixel"):
+        wrong.fit(dataset(), save_metrics=False, show_progress=False, **arguments)
+    assert not seen
+    with pytest.raises(FileExistsError, match="TD3PlusBC_3 exists"):
+        runs.fit(dataset(), logdir=tmp_path, with_timestamp=False, show_progress=False, **arguments)
+    assert [algo.grad_step_ for algo in runs.estimators_] == [2, 2, 0, 0]  # what was trained is not lost
+
+
+def test_an_earlier_fit_leaves_no_results_beside_an_error():
+    runs = ManyRuns(small(), seeds=1).fit(dataset(), n_steps=1, **QUIET)
+    with pytest.raises(ValueError, match="n_steps=0"):
+        runs.fit(dataset(), n_steps=0, **QUIET)
+    assert not hasattr(runs, "cv_results_")
+
+
+def test_iterators_are_read_once():
+    data = dataset()
+    runs = ManyRuns(small(), seeds=2)
+    runs.fit(iter(data.episodes), n_steps=2, scorers=["td_error"], eval_episodes=iter(data.episodes), **QUIET)
+    assert np.isfinite(runs.cv_results_["mean_td_error"]).all()
+
+
+def test_a_metric_that_only_some_settings_have_is_in_the_table():
+    settings = [{"update_actor_interval": 5}, {"update_actor_interval": 1}]
+    table = ManyRuns(small(), settings, seeds=1).fit(dataset(), n_steps=4, **QUIET).cv_results_
+    assert np.isnan(table["mean_actor_loss"]).tolist() == [True, False]
+
+
+def test_runs_stay_together_inside_parallel(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with parallel():
+        clones = [ManyRuns(small(use_gpu=True))._clone({}, seed).use_gpu for seed in range(3)]
+    assert clones == [True, True, True]
+
+
+def test_a_search_without_any_number_says_so():
+    def nothing(algo, episodes):
+        return float("nan")
+
+    search = GridSearch(small(), {"alpha": [1.0, 2.0]}, seeds=1)
+    with pytest.raises(ValueError, match="nothing is not a number in any setting"):
+        search.fit(dataset(), n_steps=1, scorers=[nothing], eval_episodes=dataset(), **QUIET)
+    with pytest.raises(ValueError, match=r"param_grid=\[\] is empty"):
+        GridSearch(small(), []).fit(dataset(), n_steps=1, scorers=["td_error"], eval_episodes=dataset(), **QUIET)
+    with pytest.raises(ValueError, match="refit=True must be the name"):
+        GridSearch(small(), {"alpha": [1.0]}, refit=True).fit(dataset(), n_steps=1, scorers=["td_error"], **QUIET)
+
+
+def test_a_model_loaded_by_a_callback_counts(tmp_path):
+    data = dataset()
+    small(random_state=0).fit(data, n_steps=10, **QUIET).save_model(tmp_path / "m.pt")
+
+    def load(algo, epoch, total_step):
+        if total_step == 2:
+            algo.load_model(tmp_path / "m.pt")
+
+    runs = ManyRuns(small(), seeds=2).fit(data, n_steps=4, callback=load, **QUIET)
+    assert [algo.grad_step_ for algo in runs.estimators_] == [12, 12]
+
+    def load_one(algo, epoch, total_step):
+        if total_step == 2 and algo.random_state == 0:
+            algo.load_model(tmp_path / "m.pt")
+
+    with pytest.raises(ValueError, match=r"have made \[2, 10\] updates"):
+        ManyRuns(small(), seeds=2).fit(data, n_steps=4, callback=load_one, **QUIET)
+
+
 def test_it_is_an_estimator():
     runs = ManyRuns(small(), [{"alpha": 1.0}], seeds=2)
     other = clone(runs)
@@ -200,13 +275,21 @@ def test_it_is_an_estimator():
 @pytest.mark.parametrize(
     ("arguments", "error", "complaint"),
     [
-        ({"params": []}, ValueError, "params is empty"),
+        ({"params": []}, ValueError, "at least one"),
+        ({"params": {"alpha": 1.0}}, ValueError, "must be a list of dictionaries"),
+        ({"params": ["alpha"]}, ValueError, "'alpha', each setting must be a dictionary"),
+        ({"params": 3}, ValueError, "params=3"),
+        ({"seeds": "12"}, ValueError, "seeds='12'"),
+        ({"seeds": [[1], [2]]}, ValueError, "list of whole numbers"),
+        ({"seeds": [False, True]}, ValueError, "list of whole numbers"),
+        ({"seeds": [0.0]}, ValueError, "list of whole numbers"),
+        ({"seeds": True}, ValueError, "seeds=True"),
         ({"params": [{"random_state": 3}]}, ValueError, "what seeds are for"),
         ({"params": [{"alpa": 3.0}]}, ValueError, "no parameter 'alpa'.*alpha"),
         ({"params": [{"alpha": -3.0}]}, ValueError, "alpha=-3.0"),
         ({"seeds": 0}, ValueError, "seeds=0"),
-        ({"seeds": [1, 1]}, ValueError, "different whole numbers"),
-        ({"seeds": [-1]}, ValueError, "random_state=-1"),
+        ({"seeds": [1, 1]}, ValueError, "must be different"),
+        ({"seeds": [-1]}, ValueError, "whole numbers from 0"),
         ({"estimator": "TD3"}, TypeError, "must be an algorithm"),
     ],
 )

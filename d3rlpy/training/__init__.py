@@ -3,6 +3,6 @@
 from .checks import check_data, network_shape
 from .loop import offline_run
 from .profile import Profile, profile
-from .together import fit_together
+from .together import epochs_of, runs_of
 
-__all__ = ["Profile", "check_data", "fit_together", "network_shape", "offline_run", "profile"]
+__all__ = ["Profile", "check_data", "epochs_of", "network_shape", "offline_run", "profile", "runs_of"]

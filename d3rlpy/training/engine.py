@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ..dataset.validation import warn_caller
 from ..hyperparameters import fields_of
-from ..impl import AlgorithmImpl, Batch, answer
+from ..impl import AlgorithmImpl, Batch, Metrics, answer
+from ..joint import Joint, plain_attributes
 from ..logger import Meter
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class Recorder(Protocol):
     def record(self, work: Work) -> Work:
         """What does the work again when it is called; it may have run the Python code of it, but did not do it."""
 
+    def register(self, generators: Sequence[torch.Generator]) -> None:
+        """Generators besides the default one that the work draws from."""
+
+    def forget(self) -> None:
+        """What was recorded is not used any more."""
+
 
 class PlainRecorder:
     """Repeats work by calling it."""
@@ -58,6 +65,12 @@ class PlainRecorder:
     def record(self, work: Work) -> Work:
         return work
 
+    def register(self, generators: Sequence[torch.Generator]) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
 
 class CudaRecorder:
     """Repeats work as a CUDA graph; all graphs share one pool of memory."""
@@ -66,6 +79,13 @@ class CudaRecorder:
         self.device = device
         self.stream = torch.cuda.Stream(device)
         self.pool: Any = None
+        self.generators: Sequence[torch.Generator] = ()
+
+    def register(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = generators
+
+    def forget(self) -> None:
+        self.pool = None  # tensors of old graphs may still be held, which a new capture in their pool does not bear
 
     def warm_up(self, work: Work) -> None:
         """On the stream that records, so that autograd and libraries meet it before."""
@@ -76,8 +96,14 @@ class CudaRecorder:
 
     def record(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            work()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        before = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+                work()
+        finally:
+            torch.cuda.set_stream(before)  # a capture that fails leaves its own
         self.pool = graph.pool()
         replay: Work = graph.replay
         return replay
@@ -103,7 +129,6 @@ class Recording:
 
     replay: Work
     start: Numbers  # of the host, when it was recorded
-    states: Sequence[object]  # of the optimizers
     change: Numbers | None = None  # what it does to the host's numbers
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -117,12 +142,12 @@ class Engine:
     impl : built, with its optimizers.
     feed : where mini-batches come from.
     recorder : what records; None launches update by update.
+    joint : of the members that ``impl`` stands for, where it stands for several.
     """
 
-    def __init__(self, impl: AlgorithmImpl, feed: Feed, recorder: Recorder | None):
-        self.impl, self.feed, self.recorder = impl, feed, recorder
+    def __init__(self, impl: AlgorithmImpl, feed: Feed, recorder: Recorder | None, joint: Joint | None = None):
+        self.impl, self.feed, self.recorder, self.joint = impl, feed, recorder, joint
         self.optims = list(impl.optimizers().values())
-        self.names = list(fields_of(type(impl.hp)))
         if recorder is not None:
             for optim in self.optims:
                 optim.keep_rate_on_device()
@@ -134,9 +159,14 @@ class Engine:
         self.recordings: dict[Any, Recording] = {}
         self.seen: Counter[Any] = Counter()
         self.settings = self.current_settings()
+        self.known = self.states()  # after load_model they are others, and what is made at first use is to be made
+        if self.recorder is not None:
+            self.recorder.forget()
 
     def current_settings(self) -> list[Any]:
-        return [getattr(self.impl.hp, name) for name in self.names]
+        if self.joint is not None:
+            return self.joint.settings()
+        return [getattr(self.impl.hp, name) for name in fields_of(type(self.impl.hp))]
 
     def run(self, n_updates: int, meter: Meter, fused: int = FUSED) -> None:
         """Make updates, as many as possible in launches of ``fused``; their metrics go to ``meter``."""
@@ -160,14 +190,19 @@ class Engine:
         sums: dict[str, Tensor] = {}
         counts: Counter[str] = Counter()
         for i in range(k):
-            for name, value in self.impl.step(self.feed.batch(i)).items():
+            for name, value in self.step(i).items():
                 sums[name] = sums[name] + value if name in sums else value.clone()
                 counts[name] += 1
         return sums, dict(counts)
 
+    def step(self, i: int) -> Metrics:
+        """The update with the ``i``-th batch that is staged."""
+        batch = self.feed.batch(i)
+        return self.impl.step(batch) if self.joint is None else self.joint.step_joined(self.impl, batch)
+
     def repeated(self, k: int, recorder: Recorder) -> tuple[dict[str, Tensor], dict[str, int]]:
         """``work(k)``, recorded where it has come up before."""
-        if self.current_settings() != self.settings:
+        if self.current_settings() != self.settings or replaced(self.known, self.states()):
             self.questions.clear()
             self.forget()
         key = self.key(k)
@@ -175,14 +210,16 @@ class Engine:
             self.seen[key] += 1
             return self.warmed_up(k, recorder)
         recording = self.recordings.get(key)
-        if recording is None or any(
-            state is not optim.captured_state for state, optim in zip(recording.states, self.optims, strict=True)
-        ):
+        if recording is None:
             found = self.recorded(k, recorder)
             if found is None:
                 return self.work(k)
             recording = self.recordings[key] = found
         return self.replayed(recording)
+
+    def states(self) -> list[object]:
+        """What the optimizers work on."""
+        return [optim.captured_state for optim in self.optims]
 
     def key(self, k: int) -> Any:
         """What the next ``k`` updates will be told when they ask about their number."""
@@ -194,20 +231,26 @@ class Engine:
         results: list[Any] = []
         asked: set[tuple[str, int]] = set()
         self.impl.questions = asked
+        before = plain_attributes(self.impl)
         try:
             recorder.warm_up(lambda: results.append(self.work(k)))
         finally:
             self.impl.questions = None
+        after = plain_attributes(self.impl)
+        if after != before:
+            changed = [name for name in after if after[name] != before.get(name)]
+            self.give_up(f"an update changes {changed}, which the device does not know")
         if not asked <= self.questions:
             self.questions |= asked
             self.forget()
+        self.known = self.states()
         result: tuple[dict[str, Tensor], dict[str, int]] = results[0]
         return result
 
     def recorded(self, k: int, recorder: Recorder) -> Recording | None:
         """A recording of ``work(k)``; None, after a warning, if this can't be recorded."""
         start = self.numbers()
-        recording = Recording(lambda: None, start, [optim.captured_state for optim in self.optims])
+        recording = Recording(lambda: None, start)
 
         def work() -> None:
             recording.sums, recording.counts = self.work(k)
@@ -216,22 +259,29 @@ class Engine:
             recording.replay = recorder.record(work)
         except RuntimeError as error:
             self.set_numbers(start)
-            self.recorder = None
-            name = type(self.impl.hp).__name__
-            warn_caller(f"the updates of {name} can't be captured and are launched one by one: {error}")
+            self.give_up(str(error))
             return None
         if self.numbers() != start:
             recording.change = difference(self.numbers(), start)
             self.set_numbers(start)
         return recording
 
+    def give_up(self, reason: str) -> None:
+        """Launch one by one from now on."""
+        self.recorder = None
+        name = type(self.impl).__name__.removesuffix("Impl")
+        warn_caller(f"the updates of {name} can't be captured and are launched one by one: {reason}")
+
     def replayed(self, recording: Recording) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Do recorded work."""
         now = self.numbers()
-        self.set_numbers(recording.start)
-        recording.replay()
-        if recording.change is None:
-            recording.change = difference(self.numbers(), recording.start)
+        try:
+            self.set_numbers(recording.start)
+            recording.replay()
+            if recording.change is None:
+                recording.change = difference(self.numbers(), recording.start)
+        finally:  # also if the user interrupts the wait for the device
+            self.set_numbers(now)
         steps, each = recording.change
         self.set_numbers((now[0] + steps, tuple(n + m for n, m in zip(now[1], each, strict=True))))
         return recording.sums, recording.counts
@@ -244,6 +294,11 @@ class Engine:
         self.impl.grad_step = numbers[0]
         for optim, n in zip(self.optims, numbers[1], strict=True):
             optim.n_steps = n
+
+
+def replaced(before: Sequence[object], now: Sequence[object]) -> bool:
+    """Whether a state that was there is no longer, or is another."""
+    return any(a is not None and a != b for a, b in zip(before, now, strict=True))
 
 
 def difference(a: Numbers, b: Numbers) -> Numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -12,9 +13,11 @@ from ..columns import DeviceColumns, DeviceSampler, fits
 from ..dataset import TransitionMiniBatch
 from ..dataset.validation import warn_caller
 from ..impl import COLUMNS, Batch
+from ..members import current
 from .engine import FUSED
 
 if TYPE_CHECKING:
+    from ..joint import Joint
     from .loop import OfflineRun
 
 
@@ -47,6 +50,33 @@ class DeviceFeed:
         self.sampler.taken(n)
 
 
+class JointFeed:
+    """Batches that stand for one of each member."""
+
+    def __init__(self, joint: Joint, feeds: list[Feed]):
+        self.joint, self.feeds = joint, feeds
+
+    def stage(self, n: int) -> None:
+        with members_apart():
+            for feed in self.feeds:
+                feed.stage(n)
+
+    def batch(self, i: int) -> Batch:
+        with members_apart():
+            batches = [feed.batch(i) for feed in self.feeds]
+        return self.joint.join(batches)
+
+    def done(self, n: int) -> None:
+        for feed in self.feeds:
+            feed.done(n)
+
+
+def members_apart() -> AbstractContextManager[None]:
+    """A block that works on plain tensors in the middle of a joint update."""
+    members = current()
+    return nullcontext() if members is None else members.apart()
+
+
 class HostFeed:
     """Batches gathered by the host while the device works, and copied into places that stay the same."""
 
@@ -69,7 +99,7 @@ class HostFeed:
             for name, array in arrays.items():
                 self.places[i][name].copy_(self.pinned[i][name].copy_(array), non_blocking=True)
         if self.sent is not None:
-            self.sent.record()
+            self.sent.record(torch.cuda.current_stream(self.device))
 
     def host_copy(self, array: Tensor) -> Tensor:
         return torch.empty_like(array, pin_memory=self.sent is not None)

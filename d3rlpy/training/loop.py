@@ -25,7 +25,7 @@ from ..impl import Batch, training_mode
 from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer
 from .engine import FUSED, Engine, Recorder, reason_uncaptured, recorder_for
-from .feeds import feed_of
+from .feeds import Feed, feed_of
 from .run import Callback, Run, Scorer, at_least_one, callback_list
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def offline_run(
         warn_old_name("tensorboard", "write tensorboard_dir='runs', or nothing for no TensorBoard files")
         tensorboard_dir = "runs" if tensorboard and tensorboard_dir is None else tensorboard_dir
     check_hyperparameters(algo)
-    dataset, eval_episodes = _as_list(dataset), _as_list(eval_episodes)
+    dataset, eval_episodes = as_list(dataset), as_list(eval_episodes)
     rows, indices = rows_of(dataset)
     lengths = epoch_lengths(n_epochs, n_steps, n_steps_per_epoch, -(-len(indices) // algo.batch_size))
     callbacks = callback_list(callback)
@@ -113,7 +113,7 @@ def offline_run(
     return run
 
 
-def _as_list(data: Any) -> Any:
+def as_list(data: Any) -> Any:
     """What an iterator yields, which could be read only once; anything else as it is."""
     return list(data) if isinstance(data, Iterator) else data
 
@@ -179,7 +179,8 @@ class OfflineRun(Run):
         self.rows, self.indices, self.shuffle, self.callbacks = rows, indices, shuffle, callbacks
         self.sampled_as: tuple[Any, ...] = ()
         self.engine: Engine | None = None
-        self.engine_window: tuple[Any, ...] = ()
+        self.feed: Feed | None = None
+        self.fed_as: tuple[Any, ...] = ()
         self.recorder = self.new_recorder()
         if self.recorder is None:
             self.current_sampler()
@@ -200,10 +201,16 @@ class OfflineRun(Run):
 
     def current_engine(self) -> Engine:
         """What launches captured updates, for the present window."""
-        if self.engine is None or self.engine_window != self.window():
-            self.engine_window = self.window()
-            self.engine = Engine(self.algo.impl, feed_of(self), self.recorder)
+        feed = self.current_feed()
+        if self.engine is None or self.engine.feed is not feed:
+            self.engine = Engine(self.algo.impl, feed, self.recorder)
         return self.engine
+
+    def current_feed(self) -> Feed:
+        """Where an engine's batches come from, for the present window."""
+        if self.feed is None or self.fed_as != self.window():
+            self.feed, self.fed_as = feed_of(self), self.window()
+        return self.feed
 
     def current_sampler(self) -> PermutationSampler:
         """The sampler for the present window."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..joint import Joint, reason_apart
 from ..logger import Meter
 from ..members import current
+from .engine import FUSED, Engine
+from .feeds import JointFeed
 from .loop import OfflineRun, offline_run
 from .run import progress_bar
 
@@ -20,29 +22,18 @@ MOST_WORK = 20_000_000
 """Rows times the largest weight matrix, up to which updates of several as one were seen to be no slower on a CPU."""
 
 
-def fit_together(
-    algos: Sequence[Algo],
-    names: Sequence[str],
-    *args: Any,
-    verbose: bool = True,
-    show_progress: bool = True,
-    **kwargs: Any,
-) -> Iterator[tuple[int, list[dict[str, float]]]]:
-    """Train estimators of one algorithm with the arguments of ``fit``; ``(epoch, metrics of each)`` after each epoch.
-
-    Parameters
-    ----------
-    algos : estimators, not built.
-    names : of their log folders.
-    """
-    runs = [
+def runs_of(algos: Sequence[Algo], names: Sequence[str], *args: Any, **kwargs: Any) -> list[OfflineRun]:
+    """What trains each of some estimators with the same arguments of ``fit``; everything wrong is said here."""
+    return [
         offline_run(algo, *args, experiment_name=name, verbose=False, show_progress=False, **kwargs)
         for algo, name in zip(algos, names, strict=True)
     ]
-    return _epochs(runs, verbose, show_progress)
 
 
-def _epochs(runs: list[OfflineRun], verbose: bool, show_progress: bool) -> Iterator[tuple[int, list[dict[str, float]]]]:
+def epochs_of(
+    runs: list[OfflineRun], verbose: bool, show_progress: bool
+) -> Iterator[tuple[int, list[dict[str, float]]]]:
+    """Train runs of one algorithm; ``(epoch, metrics of each)`` after each epoch."""
     last = len(runs[0].lengths)
     with ExitStack() as stack:
         for run in runs:
@@ -76,7 +67,10 @@ def train_epoch(runs: list[OfflineRun], epoch: int, n_steps: int, last: int, bar
 
 def train_as_one(runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> list[dict[str, float]]:
     """``train_epoch``, updating all as one."""
-    joint, meter = Joint([run.algo for run in runs]), Meter()
+    joint = Joint([run.algo for run in runs])
+    if runs[0].recorder is not None:
+        return train_captured(joint, runs, epoch, n_steps, bar)
+    meter = Meter()
     for run in runs:
         run.current_sampler()
     with joint.training() as impl:
@@ -97,6 +91,29 @@ def train_as_one(runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> 
             bar.update(len(runs))
             meter.add_time("time_step", perf_counter() - start)
     return [run.means(own) for run, own in zip(runs, meter.split(len(runs)), strict=True)]
+
+
+def train_captured(joint: Joint, runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> list[dict[str, float]]:
+    """``train_as_one`` where the device repeats what it has been shown."""
+    meter, recorder = Meter(), runs[0].recorder
+    feeds = [run.current_feed() for run in runs]
+    start, k = perf_counter(), 1 if runs[0].callbacks else FUSED
+    with joint.training() as impl:
+        members = current()
+        assert members is not None
+        assert recorder is not None
+        recorder.register(members.generators)
+        engine = Engine(impl, JointFeed(joint, feeds), recorder, joint)
+        for first in range(0, n_steps, k):
+            n = min(k, n_steps - first)
+            engine.run(n, meter)
+            if runs[0].callbacks:
+                with joint.paused(impl):
+                    call_back(runs, epoch)
+            bar.update(n * len(runs))
+    means = [run.means(own) for run, own in zip(runs, meter.split(len(runs)), strict=True)]
+    seconds = (perf_counter() - start) / n_steps / len(runs)
+    return [own | {"time_step": seconds} for own in means]
 
 
 def call_back(runs: list[OfflineRun], epoch: int) -> None:
