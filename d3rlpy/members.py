@@ -21,6 +21,7 @@ from torch import Tensor
 _functorch: Any = getattr(torch._C, "_functorch", None)
 _NEEDED = (
     "_add_batch_dim",
+    "_set_vmap_fallback_warning_enabled",
     "_vmap_decrement_nesting",
     "_vmap_increment_nesting",
     "get_unwrapped",
@@ -64,6 +65,8 @@ class Members:
     def __enter__(self) -> Members:
         if _current.members is not None:
             raise RuntimeError("members are being updated already, and they don't nest")
+        # What torch can't do for all members at once it does for one after the other, which is no news to the user.
+        _functorch._set_vmap_fallback_warning_enabled(False)
         self._level = _functorch._vmap_increment_nesting(self.n, "different")
         _current.members = self
         return self
@@ -73,6 +76,7 @@ class Members:
     ) -> None:
         _current.members = None
         _functorch._vmap_decrement_nesting()
+        _functorch._set_vmap_fallback_warning_enabled(True)
 
     def join(self, stacked: Tensor) -> Tensor:
         """One tensor ``(...)`` that stands for the n along the first axis of ``stacked`` ``(n, ...)``."""

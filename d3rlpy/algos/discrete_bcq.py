@@ -9,7 +9,7 @@ threshold demands is allowed, so the most probable one always is, also at ``acti
 
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..hyperparameters import algorithm, hp
@@ -37,8 +37,7 @@ class DiscreteBCQImpl(DoubleDQNImpl):
     def imitator_loss(self, batch: Batch) -> Tensor:
         """``-E[log G(a|s)] + beta E[mean_a logit_a^2]``."""
         logits = self.imitator.logits(batch.observations)
-        log_loss = -torch.log_softmax(logits, dim=1).gather(1, batch.actions[:, None]).mean()
-        return log_loss + self.hp.beta * logits.square().mean()
+        return F.cross_entropy(logits, batch.actions) + self.hp.beta * logits.square().mean()
 
     def best_action(self, observations: Tensor) -> Tensor:
         """``argmax_a Q(s, a)`` among the actions with ``G(a|s) / max_b G(b|s) >= action_flexibility``.

@@ -75,7 +75,7 @@ def check_dqn_on_a_corridor(factory):
         gamma=0.9, learning_rate=1e-2, target_update_interval=20, q_func_factory=factory, random_state=0,
         encoder_factory=VectorEncoderFactory((32,)),
     )  # fmt: skip
-    algo.fit(corridor(), n_steps=1000, **QUIET)
+    algo.fit(corridor(), n_steps=3000, **QUIET)
     states = np.eye(4, dtype=np.float32)
     values = np.stack([algo.predict_value(states, np.full(4, a)) for a in (0, 1)], axis=1)
     np.testing.assert_allclose(values, corridor_values(), atol=0.06)
