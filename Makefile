@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-pendulum demo-online test test-fast check format docs bench bench-quick pages build clean
+.PHONY: demo demo-pendulum demo-online test test-fast check format docs bench bench-gpu bench-quick pages build clean
 
 demo: $(STAMP)  ## CartPole: train, evaluate, save, reload, export; about 3 minutes
 	$(BIN)/python examples/cartpole.py
@@ -39,6 +39,9 @@ bench: $(STAMP)  ## all figures, beside releases 1.1.1 and 2.8.1 of the original
 	$(BIN)/python benchmarks/run_all.py
 	$(BIN)/python benchmarks/compare.py --docs
 	$(BIN)/python benchmarks/online_speed.py --docs
+
+bench-gpu: $(STAMP)  ## updates a second on a GPU, captured and not; under 8 minutes
+	$(BIN)/python benchmarks/gpu.py
 
 bench-quick: $(STAMP)  ## updates a second against our own plain path, 2 minutes
 	$(BIN)/python benchmarks/compare.py --no-peers
