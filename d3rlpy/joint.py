@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .hyperparameters import fields_of, type_name
 from .impl import AlgorithmImpl, Batch, Metrics, training_mode
-from .members import Members, available, current
+from .members import Members, available
 from .models.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Joint:
     def training(self) -> Iterator[AlgorithmImpl]:
         """The impl that stands for all members, for ``step``."""
         members = Members([algo.stream_.lend_to(torch.Generator(algo.impl.device)) for algo in self.algos])
+        self.members = members
         stacks = self._stack()
         try:
             with members:
@@ -99,8 +100,7 @@ class Joint:
     @contextmanager
     def paused(self, impl: AlgorithmImpl) -> Iterator[None]:
         """A block between two updates in which each member is what it would be alone, and may get other parameters."""
-        members = current()
-        assert members is not None
+        members = self.members
         self._return_generators(members)
         self.count(impl)
         settings = self.settings()
@@ -158,13 +158,12 @@ class Joint:
         replacements[id(first.hp)] = JointParameters(self.algos, members, first)
         for name, optim in first.optimizers().items():
             each = [impl.optimizers()[name] for impl in self.impls]
-            replacements[id(optim)] = JointOptimizer(each, [stacks[id(p)] for p in optim.params])
+            replacements[id(optim)] = JointOptimizer(members, each, [stacks[id(p)] for p in optim.params])
         return copy.deepcopy(first, replacements)
 
     def join(self, batches: Sequence[Batch]) -> Batch:
         """One batch that stands for one of each member."""
-        members, kind = current(), type(batches[0])
-        assert members is not None
+        members, kind = self.members, type(batches[0])
         with members.apart():
             stacked = [torch.stack([getattr(batch, f.name) for batch in batches]) for f in fields(kind)]
         return kind(*map(members.join, stacked))
@@ -175,10 +174,7 @@ class Joint:
 
     def step_joined(self, impl: AlgorithmImpl, batch: Batch) -> Metrics:
         """``step`` with a batch of ``join``."""
-        members = current()
-        assert members is not None
-        metrics = impl.step(batch)
-        return {name: members.stacked(value) for name, value in metrics.items()}
+        return {name: self.members.stacked(value) for name, value in impl.step(batch).items()}
 
 
 def plain_attributes(impl: AlgorithmImpl) -> dict[str, Any]:
@@ -196,11 +192,13 @@ class JointOptimizer(Optimizer):
 
     Parameters
     ----------
+    members : to whom the stacked tensors belong.
     optims : one of each member.
     params : what they optimise, stacked.
     """
 
-    def __init__(self, optims: Sequence[Optimizer], params: list[Tensor]):
+    def __init__(self, members: Members, optims: Sequence[Optimizer], params: list[Tensor]):
+        self.members = members
         self.optims = list(optims)
         self.params = params
 
@@ -228,10 +226,8 @@ class JointOptimizer(Optimizer):
 
     def minimize(self, loss: Tensor) -> None:
         """One gradient step of each member; the losses of the others do not depend on its weights."""
-        members = current()
-        assert members is not None
-        losses = members.stacked(loss)
-        with members.apart():
+        losses = self.members.stacked(loss)
+        with self.members.apart():
             grads = torch.autograd.grad(losses.sum(), self.params, allow_unused=True)
             for r, optim in enumerate(self.optims):
                 optim.apply([None if grad is None else grad[r] for grad in grads])

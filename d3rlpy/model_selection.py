@@ -188,7 +188,7 @@ class GridSearch(ManyRuns):
 
 
 def _read_once(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of ``fit`` with what an iterator yields as a list, and episodes of several storages as one."""
+    """The arguments of ``fit`` with what an iterator yields as a list: several runs read it."""
     kwargs = {name: as_list(value) for name, value in kwargs.items()}
     if args:
         args = (as_list(args[0]), *args[1:])

@@ -19,12 +19,10 @@ from torch.autograd.function import once_differentiable
 
 from ..kernels import input_grad, linear, weight_grad
 from ..members import Members, current
-from .mlp_batched import NORM_EPS, batched_backward, batched_forward, batched_is_faster
+from .mlp_batched import MASK, NORM_EPS, batched_backward, batched_forward, batched_is_faster
 
 BLOCK_ROWS = 1024
 """Most rows that a CPU takes through all layers at once: activations of 256 units then stay in the L2 cache."""
-
-_mask = torch.ops.aten.threshold_backward.default  # (dy, y, 0) -> dy where y > 0, else 0
 
 
 class Linear(nn.Linear):
@@ -66,7 +64,7 @@ class LinearFunction(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight, y = ctx.saved_tensors
         needs_x, needs_weight, _, _ = ctx.needs_input_grad
-        dz = _mask(dy, y, 0) if ctx.relu else dy.contiguous()
+        dz = MASK(dy, y, 0) if ctx.relu else dy.contiguous()
         return (
             input_grad(dz, weight) if needs_x else None,
             weight_grad(dz, x) if needs_weight else None,
@@ -304,7 +302,7 @@ def _backward(
                 grads[k] = weight_grad(dz, below[0], outs[k])
                 grads[k + 1] = torch.sum(dz, 0, out=outs[k + 1])
             if i:
-                dz = _mask(input_grad(dz, weights[k]), below[0], 0)
+                dz = MASK(input_grad(dz, weights[k]), below[0], 0)
                 if normed:
                     dz, *more = norm_grad(dz, below[1:], weights[k - 2 : k], needs_weights)
                     more = more if needs_weights else []

@@ -20,7 +20,7 @@ MOST_WORK = 1_100_000
 FEWEST = 4
 """Fewest networks for which it is."""
 
-_mask = torch.ops.aten.threshold_backward.default  # (dy, y, 0) -> dy where y > 0, else 0
+MASK = torch.ops.aten.threshold_backward.default  # (dy, y, 0) -> dy where y > 0, else 0
 
 
 def batched_is_faster(x: Tensor, n_networks: int, weights: Sequence[Tensor]) -> bool:
@@ -59,7 +59,7 @@ def batched_backward(
             grads += [dz.sum(1), torch.bmm(dz.transpose(1, 2), below)]  # from the last to the first
         if layer == 0:
             break
-        dz = _mask(torch.bmm(dz, stacks[i]), below, 0)
+        dz = MASK(torch.bmm(dz, stacks[i]), below, 0)
         i -= step
         if normed:
             unit, inverse_std = kept[layer * n_kept - 2 : layer * n_kept]

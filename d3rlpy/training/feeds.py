@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -13,7 +12,6 @@ from ..columns import DeviceColumns, DeviceSampler, fits
 from ..dataset import TransitionMiniBatch
 from ..dataset.validation import warn_caller
 from ..impl import COLUMNS, Batch
-from ..members import current
 from .engine import FUSED
 
 if TYPE_CHECKING:
@@ -57,24 +55,18 @@ class JointFeed:
         self.joint, self.feeds = joint, feeds
 
     def stage(self, n: int) -> None:
-        with members_apart():
+        with self.joint.members.apart():
             for feed in self.feeds:
                 feed.stage(n)
 
     def batch(self, i: int) -> Batch:
-        with members_apart():
+        with self.joint.members.apart():
             batches = [feed.batch(i) for feed in self.feeds]
         return self.joint.join(batches)
 
     def done(self, n: int) -> None:
         for feed in self.feeds:
             feed.done(n)
-
-
-def members_apart() -> AbstractContextManager[None]:
-    """A block that works on plain tensors in the middle of a joint update."""
-    members = current()
-    return nullcontext() if members is None else members.apart()
 
 
 class HostFeed:

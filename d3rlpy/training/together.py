@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..joint import Joint, reason_apart
 from ..logger import Meter
-from ..members import current
 from .engine import FUSED, Engine
 from .feeds import JointFeed
 from .loop import OfflineRun, offline_run
@@ -74,11 +73,9 @@ def train_as_one(runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> 
     for run in runs:
         run.current_sampler()
     with joint.training() as impl:
-        members = current()
-        assert members is not None
         for _ in range(n_steps):
             start = perf_counter()
-            with members.apart():
+            with joint.members.apart():
                 batches = [run.next_batch() for run in runs]
             sampled = perf_counter()
             meter.add(joint.step(impl, batches))
@@ -99,10 +96,8 @@ def train_captured(joint: Joint, runs: list[OfflineRun], epoch: int, n_steps: in
     feeds = [run.current_feed() for run in runs]
     start, k = perf_counter(), 1 if runs[0].callbacks else FUSED
     with joint.training() as impl:
-        members = current()
-        assert members is not None
         assert recorder is not None
-        recorder.register(members.generators)
+        recorder.register(joint.members.generators)
         engine = Engine(impl, JointFeed(joint, feeds), recorder, joint)
         for first in range(0, n_steps, k):
             n = min(k, n_steps - first)
