@@ -22,7 +22,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.dataset}/{self.algorithm}/{self.seed}"
+        lower = f"/{self.params['precision']}" if "precision" in self.params else ""
+        return f"{self.dataset}/{self.algorithm}/{self.seed}{lower}"
 
     def settings(self) -> dict[str, Any]:
         keys = ("algorithm", "dataset", "seed", "n_steps", "params")
@@ -106,6 +107,10 @@ SHOWN = {"DDPG", "TD3", "SAC", "NFQ"}
 """Those that diverge offline by nature."""
 
 
+IN_BF16 = {("pendulum-replay", "TD3PlusBC"), ("pendulum-replay", "IQL"), ("cartpole-replay", "DoubleDQN")}
+"""Those that are also trained in lower precision, to see what that does to the scores."""
+
+
 def first_seeds() -> list[Case]:
     """Every case once: the quick ones of Hopper, the built-in sets, the slow ones of Hopper."""
     hopper = [Case(name, f"hopper-{kind}", steps, params) for name, (steps, _, params) in HOPPER_CASES.items()
@@ -122,9 +127,11 @@ def without_none(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def all_cases() -> list[Case]:
-    """The queue: all first seeds before any second one."""
+    """The queue: all first seeds before any second one, and those in lower precision between them."""
     first = first_seeds()
     more = [case for case in first if case.dataset.startswith("hopper")]
     n_seeds = {name: seeds for name, (_, seeds, _) in HOPPER_CASES.items()}
     later = [replace(case, seed=seed) for seed in (1, 2) for case in more if seed < n_seeds[case.algorithm]]
-    return first + later
+    lower = [replace(case, params=case.params | {"precision": "bf16"})
+             for case in first if (case.dataset, case.algorithm) in IN_BF16]  # fmt: skip
+    return first + lower + later

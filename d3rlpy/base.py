@@ -38,6 +38,7 @@ from .hyperparameters import (
 from .impl import AlgorithmImpl, training_mode
 from .logger import Meter
 from .online.estimator import OnlineMethods
+from .precision import PRECISIONS, check_precision
 from .preprocessing import Scaler, Scalers
 from .randomness import RandomStream, new_seed
 from .registry import nearest, with_parameter
@@ -81,6 +82,9 @@ class Algo(OnlineMethods, BaseEstimator):
     )
     use_gpu: bool | int | str | Device | None = hp(False, "device: True, an index, a Device or 'cuda:1'", fixed=True)
     cuda_graph: bool = hp(True, "on a GPU, whether updates are captured as CUDA graphs and replayed")
+    precision: str = hp(
+        "float32", "in which updates compute matrix products and convolutions; see docs/gpu.md", options=PRECISIONS
+    )
     random_state: int | None = hp(
         None, "seed of networks, batches and noise; None draws one from d3rlpy.seed", fixed=True
     )
@@ -207,6 +211,7 @@ class Algo(OnlineMethods, BaseEstimator):
         reward_scaler = self.fitted_scalers_.reward
         if reward_scaler is not None:
             batch = batch.with_rewards(reward_scaler.transform_numpy)
+        check_precision(self.precision, impl.device)
         meter = Meter()
         with training_mode(impl), self.stream_:
             meter.add(impl.step(impl.batch_type.of(batch, self.fitted_scalers_, impl.device)))

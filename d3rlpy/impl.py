@@ -23,6 +23,7 @@ from .members import current
 from .models.optimizers import OPTIMIZERS, Optimizer
 from .models.q_functions import QEnsemble, create_q_functions, pick_action
 from .models.q_functions.ensemble import frozen
+from .precision import computing_in
 from .preprocessing import Scalers
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ CHANGE_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._Dropo
 """Layers that act otherwise while training."""
 
 Module = TypeVar("Module", bound=nn.Module)
-
 
 COLUMNS = ("observations", "actions", "rewards", "next_observations", "discounts")
 """What a batch is made of, as ``TransitionMiniBatch`` names it."""
@@ -57,7 +57,6 @@ class Batch:
     @classmethod
     def of(cls, mini_batch: TransitionMiniBatch, scalers: Scalers, device: torch.device) -> Batch:
         """The one conversion of a mini-batch; its rewards are scaled already, before their n-step sum."""
-
         return cls.of_columns(
             {name: torch.from_numpy(getattr(mini_batch, name)).to(device) for name in COLUMNS}, scalers
         )
@@ -256,7 +255,10 @@ class AlgorithmImpl(nn.Module, ABC):
     def step(self, batch: Batch) -> Metrics:
         """Count the update, k = 1, 2, ..., and make it. What has the interval i happens when k % i == 0."""
         self.grad_step += 1
-        return self.update(batch)
+        if self.hp.precision == "float32":
+            return self.update(batch)
+        with computing_in(self.hp.precision, self.device):
+            return self.update(batch)
 
     def is_due(self, interval: int) -> bool:
         """Whether something that happens every ``interval`` updates happens in this one."""

@@ -1,8 +1,9 @@
-"""Fill in what pages under ``docs/algorithms`` and ``docs/online_learning.md`` take from code and measurements.
+"""Fill in what pages under ``docs`` take from code and measurements.
 
-Between ``<!-- parameters:Class -->``, ``<!-- scores:Class -->``, ``<!-- index:discrete -->`` or
-``<!-- online:scratch -->`` and ``<!-- end -->`` stands generated text; an end that is missing is added. After a change
-of a hyper-parameter or new rows in ``benchmarks/results/learning.jsonl`` or ``online_learning.jsonl``::
+Between ``<!-- parameters:Class -->``, ``<!-- scores:Class -->``, ``<!-- index:discrete -->``,
+``<!-- online:scratch -->`` or ``<!-- precision:bf16 -->`` and ``<!-- end -->`` stands generated text; an end that is
+missing is added. After a change of a hyper-parameter or new rows in ``benchmarks/results/learning.jsonl`` or
+``online_learning.jsonl``::
 
     python docs/generate.py            # rewrite the pages
     python docs/generate.py --check    # only say which are out of date
@@ -23,12 +24,13 @@ from d3rlpy.hyperparameters import fields_of
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "algorithms"
 ONLINE = ROOT / "docs" / "online_learning.md"
+GPU = ROOT / "docs" / "gpu.md"
 RESULTS = ROOT / "benchmarks" / "results" / "learning.jsonl"
 CLONING = {"continuous": "BC", "discrete": "DiscreteBC"}
 PART = re.compile(
-    r"<!-- (parameters|scores|index|online):([\w-]+) -->\n"
+    r"<!-- (parameters|scores|index|online|precision):([\w-]+) -->\n"
     # up to its own end, never to that of the next
-    r"(?:(?:(?!<!-- (?:parameters|scores|index|online):).)*?<!-- end -->\n)?",
+    r"(?:(?:(?!<!-- (?:parameters|scores|index|online|precision):).)*?<!-- end -->\n)?",
     re.DOTALL,
 )
 
@@ -118,6 +120,22 @@ def scores(cls: type, rows: list[Row]) -> str:
     return f"{table(head, lines)}\n\n{units} Measured by {command}."
 
 
+def precision(name: str, rows: list[Row]) -> str:
+    """Scores of runs in a lower precision beside those of the same runs in float32."""
+    lines = []
+    for row in rows:
+        if row["params"].get("precision") == name:
+            plain = {key: value for key, value in row["params"].items() if key != "precision"}
+            keys = ("dataset", "algorithm", "seed", "n_steps")
+            same = [r for r in rows if r["params"] == plain and all(r[key] == row[key] for key in keys)]
+            lasts = [f"{r['last']:.1f}" for r in [*same[:1], row]]
+            lines.append([row["dataset"], row["algorithm"], f"{row['n_steps']:,}", *lasts])
+    command = f"`python benchmarks/learning.py --only '/{name}'`"
+    if not lines:
+        return f"Not measured by {command} yet."
+    return f"{table(['data', 'algorithm', 'updates', 'float32', name], lines)}\n\nMeasured by {command}."
+
+
 def index(space: str) -> str:
     """Algorithms for one kind of actions, a line for each file of code, with the idea that its first line names."""
     page_of = {name: page.name for page in pages() for name in classes_on(page)}
@@ -143,6 +161,7 @@ def filled(page: Path, rows: list[Row]) -> str:
             "parameters": lambda: parameters(CLASSES[name]),
             "scores": lambda: scores(CLASSES[name], rows),
             "index": lambda: index(name),
+            "precision": lambda: precision(name, rows),
             "online": lambda: online_table.table(runs.read(online_table.RESULTS), name),
         }
         return f"<!-- {kind}:{name} -->\n\n{text[kind]()}\n\n<!-- end -->\n"
@@ -154,7 +173,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     check, rows = parser.parse_args().check, runs.read(RESULTS)
-    texts = {page: filled(page, rows) for page in [*sorted(FOLDER.glob("*.md")), ONLINE]}
+    texts = {page: filled(page, rows) for page in [*sorted(FOLDER.glob("*.md")), ONLINE, GPU]}
     old = [page for page, text in texts.items() if text != page.read_text()]
     for page in old:
         print(f"{page.relative_to(ROOT)} {'is out of date' if check else 'rewritten'}")

@@ -23,6 +23,7 @@ FLOORS = {
         "randomness",
         "members",
         "kernels",
+        "precision",
         "files",
         "signatures",
         "dataset",

@@ -33,8 +33,8 @@ class Linear(nn.Linear):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_tracing() or current() is not None:
-            return traced_linear(x, self.weight, self.bias, self.relu)
+        if torch.jit.is_tracing() or current() is not None or torch.is_autocast_enabled(x.device.type):
+            return traced_linear(x, self.weight, self.bias, self.relu).to(self.weight.dtype)
         if torch.is_grad_enabled():
             return LinearFunction.apply(x, self.weight, self.bias, self.relu)
         return linear(x, self.weight, self.bias, self.relu)
@@ -86,11 +86,14 @@ def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = Fal
     """
     if torch.jit.is_tracing():
         return _forward(x, n_members, weights, traced_linear)[0]
+    lowered = torch.is_autocast_enabled(x.device.type)
     if frozen:
         weights = [p.detach() for p in weights]
     members = current()
     if members is not None:
-        return _mlp_of_members(members, x, n_members, weights)
+        return _mlp_of_members(members, x, n_members, weights, lowered)
+    if lowered:
+        return _lowered(x, n_members, weights)
     if n_members > 1 and batched_is_faster(x, n_members, weights[: len(weights) // n_members]):
         return BatchedMLPFunction.apply(x, n_members, *weights)
     if torch.is_grad_enabled():
@@ -98,13 +101,16 @@ def mlp(x: Tensor, n_members: int, weights: Sequence[Tensor], frozen: bool = Fal
     return _forward_by_blocks(x, n_members, weights)[0]
 
 
-def _mlp_of_members(members: Members, x: Tensor, n_members: int, weights: Sequence[Tensor]) -> Tensor:
+def _mlp_of_members(members: Members, x: Tensor, n_members: int, weights: Sequence[Tensor], lowered: bool) -> Tensor:
     """``mlp`` for runs that are computed as one."""
     stacked = [members.stacked(p) for p in weights]
     with members.apart():
         inputs, of_one = members.stacked(x), stacked[: len(stacked) // n_members]
-        batched = batched_is_faster(inputs[0], members.n * n_members, of_one)
-        y = (BatchedMLPFunction if batched else StackedMLPFunction).apply(inputs, n_members, *stacked)
+        if lowered:
+            y = _lowered(inputs, n_members, stacked)
+        else:
+            batched = batched_is_faster(inputs[0], members.n * n_members, of_one)
+            y = (BatchedMLPFunction if batched else StackedMLPFunction).apply(inputs, n_members, *stacked)
     return members.join(y)
 
 
@@ -185,20 +191,34 @@ def _nothing(n: int) -> list[Any]:
     return [None] * n
 
 
+def _lowered(x: Tensor, n_members: int, weights: Sequence[Tensor]) -> Tensor:
+    """``mlp`` under torch's autocast, which knows torch's own operators only."""
+    inputs, stacks, lead, normed = _in_stacks(x, n_members, weights)
+    return batched_forward(inputs, stacks, normed)[0].unflatten(0, lead).to(weights[0].dtype)
+
+
+def _in_stacks(
+    x: Tensor, n_members: int, weights: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor], tuple[int, ...], bool]:
+    """Inputs and weights as ``batched_forward`` takes them, what their first axis stands for, whether layer norm is."""
+    size, normed = _shape(weights, n_members)
+    lead = weights[0].shape[:-2]  # (R,) or ()
+    axis = len(lead)
+    stacks = [torch.stack(list(weights[i::size]), dim=axis).flatten(0, axis) for i in range(size)]
+    inputs = x.unsqueeze(-3).expand(*lead, n_members, *x.shape[-2:]).flatten(0, axis)
+    return inputs, stacks, (*lead, n_members), normed
+
+
 class BatchedMLPFunction(torch.autograd.Function):
     """``mlp`` of small networks, of one run or, with an axis of runs in front of all tensors, of several."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, n_members: int, *weights: Tensor) -> Tensor:
-        size, ctx.normed = _shape(weights, n_members)
-        lead = weights[0].shape[:-2]  # (R,) or ()
-        ctx.axis = len(lead)
-        stacks = [torch.stack(weights[i::size], dim=ctx.axis).flatten(0, ctx.axis) for i in range(size)]
-        inputs = x.unsqueeze(-3).expand(*lead, n_members, *x.shape[-2:]).flatten(0, ctx.axis)
+        inputs, stacks, lead, ctx.normed = _in_stacks(x, n_members, weights)
         y, kept = batched_forward(inputs, stacks, ctx.normed)
-        ctx.n_members, ctx.n_kept = n_members, len(kept)
+        ctx.n_members, ctx.n_kept, ctx.axis = n_members, len(kept), len(lead) - 1
         ctx.save_for_backward(inputs, *kept, *stacks)
-        return y.unflatten(0, (*lead, n_members))
+        return y.unflatten(0, lead)
 
     @staticmethod
     @once_differentiable

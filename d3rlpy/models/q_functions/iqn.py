@@ -28,7 +28,7 @@ from .qr import midpoints, quantile_errors
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x W^T + b`` of each critic, ``(K, B, out)``: inputs ``(1 or K, B, in)``, weights ``(K, out, in)``."""
-    return torch.baddbmm(bias[:, None], x.expand(weight.shape[0], -1, -1), weight.transpose(1, 2))
+    return torch.baddbmm(bias[:, None], x.expand(weight.shape[0], -1, -1), weight.transpose(1, 2)).to(bias.dtype)
 
 
 class ImplicitValues(QValues):
