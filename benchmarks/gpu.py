@@ -1,4 +1,4 @@
-"""Updates a second on a GPU: captured and launched one by one; ten runs as one; a million updates of IQL with all logs.
+"""Updates a second on a GPU: captured, launched one by one, and in lower precision; ten runs as one; a million of IQL.
 
 Everything goes through the public ``fit``, on random data of Hopper's shape and on random images; the first epoch, in
 which graphs are captured, is not timed. Under eight minutes on a machine with a GPU::
@@ -81,8 +81,10 @@ def cases(device: str, scale: float) -> list[dict[str, Any]]:
         n = max(32, int(case.n_updates * scale))
         captured = rate(case, device, n)
         single = rate(case, device, max(32, n // 10), cuda_graph=False)
+        lower = {f"{name}/s": rate(case, device, max(32, n // 4), precision=name)
+                 for name in ("tf32", "bf16") if name == "bf16" or device.startswith("cuda")}  # fmt: skip
         rows.append({"case": case.algorithm + (" pixels" if case.image else ""), "captured/s": captured,
-                     "one by one/s": single, "times": captured / single, "wanted/s": case.wanted})  # fmt: skip
+                     "one by one/s": single, "times": captured / single, "wanted/s": case.wanted, **lower})  # fmt: skip
         print(rows[-1], flush=True)
     return rows
 

@@ -14,6 +14,8 @@ from torch import nn
 from ..dataset import RandomSampler, Rows, rows_of
 from ..kernels import settle_allocator
 from ..logger import Meter
+from ..training.engine import Engine, recorder_of
+from ..training.feeds import HostFeed
 from ..training.loop import epoch_lengths
 from ..training.run import Callback, Run
 from .acting import Actor, all_fitted, unfitted_scalers_aside
@@ -70,6 +72,8 @@ class OnlineRun(Run):
         self.rollout, self.buffer, self.actor, self.schedule = rollout, buffer, actor, schedule
         self.offline, self.callbacks, self.eval_seed = offline, callbacks, eval_seed
         self.modes = Modes(self.algo.impl)
+        self.recorder = recorder_of(self.algo)
+        self.engine: Engine | None = None
         self.sampled_as: tuple[Any, ...] = ()
         self.sampler: Any = None
         self.sources: dict[str, Any] = {}
@@ -162,6 +166,9 @@ class OnlineRun(Run):
         sampler, scalers = self.current_sampler(), algo.fitted_scalers_
         self.modes.train()
         try:
+            if self.engine is not None:
+                self.engine.run(self.schedule.n_updates, meter)
+                return
             for _ in range(self.schedule.n_updates):
                 start = perf_counter()
                 mini_batch = sampler.sample()
@@ -181,7 +188,7 @@ class OnlineRun(Run):
                 scaler.fit_rows(rows, indices)
 
     def current_sampler(self) -> Any:
-        """The sampler for the present ``batch_size``, ``n_steps`` and ``gamma``."""
+        """The sampler for the present ``batch_size``, ``n_steps`` and ``gamma``, and what launches with its batches."""
         algo = self.algo
         window = (algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0))
         wanted = (algo.batch_size, *window)
@@ -200,6 +207,8 @@ class OnlineRun(Run):
             if name in self.saved_sources:
                 source.set_state(self.saved_sources.pop(name))
         self.sampler = MixedSampler(**self.sources) if len(self.sources) == 2 else next(iter(self.sources.values()))
+        if self.recorder is not None:
+            self.engine = Engine(algo.impl, HostFeed(algo, self.sampler.sample), self.recorder)
         return self.sampler
 
     def offline_source(self, size: int, window: tuple[int, int, float]) -> RandomSampler:

@@ -28,6 +28,7 @@ from ..joint import Joint, plain_attributes
 from ..logger import Meter
 
 if TYPE_CHECKING:
+    from ..base import Algo
     from .feeds import Feed
 
 FUSED = 8
@@ -121,6 +122,15 @@ def reason_uncaptured(impl: AlgorithmImpl) -> str | None:
     if impl.batch_type is not Batch:
         return "its mini-batches hold sums that the host computes"
     return next((reason for optim in impl.optimizers().values() if (reason := optim.uncaptured)), None)
+
+
+def recorder_of(algo: Algo) -> Recorder | None:
+    """What captures the updates of a built estimator; None, perhaps after a warning, where they go one by one."""
+    recorder = recorder_for(algo.impl.device) if algo.cuda_graph else None
+    if recorder is not None and (reason := reason_uncaptured(algo.impl)):
+        warn_caller(f"the updates of {type(algo).__name__} are launched one by one: {reason}")
+        return None
+    return recorder
 
 
 @dataclass

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..columns import DeviceColumns, DeviceSampler, fits
-from ..dataset import TransitionMiniBatch
 from ..dataset.validation import warn_caller
 from ..impl import COLUMNS, Batch
 from .engine import FUSED
 
 if TYPE_CHECKING:
+    from ..base import Algo
     from ..joint import Joint
     from .loop import OfflineRun
 
@@ -72,9 +72,9 @@ class JointFeed:
 class HostFeed:
     """Batches gathered by the host while the device works, and copied into places that stay the same."""
 
-    def __init__(self, run: OfflineRun, sample: Callable[[], TransitionMiniBatch]):
-        self.algo, self.sample = run.algo, sample
-        self.device = run.algo.impl.device
+    def __init__(self, algo: Algo, sample: Callable[[], Any]):
+        self.algo, self.sample = algo, sample
+        self.device = algo.impl.device
         self.pinned: list[dict[str, Tensor]] = []
         self.places: list[dict[str, Tensor]] = []
         self.sent = torch.cuda.Event() if self.device.type == "cuda" else None
@@ -118,4 +118,4 @@ def feed_of(run: OfflineRun) -> Feed:
             return DeviceFeed(run, sampler)
         except torch.OutOfMemoryError:
             warn_caller(f"the data doesn't fit on {device}: mini-batches are gathered by the host")
-    return HostFeed(run, run.current_sampler().sample)
+    return HostFeed(algo, run.current_sampler().sample)

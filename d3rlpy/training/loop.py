@@ -24,7 +24,7 @@ from ..hyperparameters import check_hyperparameters, warn_old_name
 from ..impl import Batch, training_mode
 from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer
-from .engine import FUSED, Engine, Recorder, reason_uncaptured, recorder_for
+from .engine import FUSED, Engine, recorder_of
 from .feeds import Feed, feed_of
 from .run import Callback, Run, Scorer, at_least_one, callback_list
 
@@ -181,7 +181,7 @@ class OfflineRun(Run):
         self.engine: Engine | None = None
         self.feed: Feed | None = None
         self.fed_as: tuple[Any, ...] = ()
-        self.recorder = self.new_recorder()
+        self.recorder = recorder_of(self.algo)
         if self.recorder is None:
             self.current_sampler()
 
@@ -189,15 +189,6 @@ class OfflineRun(Run):
         """The present ``batch_size``, ``n_frames``, ``n_steps`` and ``gamma``, which may change between epochs."""
         algo = self.algo
         return algo.batch_size, algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0)
-
-    def new_recorder(self) -> Recorder | None:
-        """What captures the updates, None where they are launched one by one."""
-        algo = self.algo
-        recorder = recorder_for(algo.impl.device) if algo.cuda_graph else None
-        if recorder is not None and (reason := reason_uncaptured(algo.impl)):
-            warn_caller(f"the updates of {type(algo).__name__} are launched one by one: {reason}")
-            return None
-        return recorder
 
     def current_engine(self) -> Engine:
         """What launches captured updates, for the present window."""

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from d3rlpy.algos import ALGORITHMS, AWR, BC, DQN, DiscreteBC, DiscreteRandomPolicy, RandomPolicy, TD3PlusBC
+from d3rlpy.algos import ALGORITHMS, AWR, BC, DQN, RLPD, DiscreteBC, DiscreteRandomPolicy, RandomPolicy, TD3PlusBC
 from d3rlpy.dataset import MDPDataset
 from d3rlpy.online.buffers import ReplayBuffer
 from d3rlpy.online.explorers import ConstantEpsilonGreedy, LinearDecayEpsilonGreedy, NormalNoise, OrnsteinUhlenbeck
 from d3rlpy.online.iterators import train
+from d3rlpy.training import engine
+from tests.capture import SimulatedGraph
 from tests.common.test_suite import SMALL_PIXEL, make
 from tests.helpers import make_dataset
 from tests.online.helpers import QUIET, SMALL, Box, Counter, Ids, Walk, small_dqn, small_sac
@@ -44,6 +46,37 @@ def batches_of(algo, observation_shape=(2,), action_size=2):
 def rows_of_batches(seen):
     fields = ("observations", "actions", "rewards", "next_observations", "discounts")
     return {name: torch.cat([getattr(batch, name) for batch in seen]).numpy() for name in fields}
+
+
+@pytest.mark.parametrize("n_updates", [1, 20])
+def test_captured_updates_equal_updates_one_by_one(n_updates, monkeypatch):
+    rng = np.random.default_rng(0)
+    observations, actions = rng.normal(size=(40, 2)).astype("float32"), rng.uniform(-1, 1, (40, 2)).astype("float32")
+    data = MDPDataset(observations, actions, np.ones(40, "float32"), np.arange(40) % 10 == 9)
+
+    def trained():
+        algo = small_sac(batch_size=8, scaler="standard")
+        arguments = {"n_steps": 60, "n_steps_per_epoch": 25, "update_start_step": 20, "n_updates": n_updates}
+        algo.fit_online(Counter(discrete=False), offline_dataset=data, **QUIET, **arguments)
+        return algo
+
+    alone, counted = trained(), []
+    monkeypatch.setattr(engine, "recorder_for", lambda device: SimulatedGraph())
+    original = engine.Engine.replayed
+    monkeypatch.setattr(engine.Engine, "replayed", lambda *args: counted.append(1) or original(*args))
+    captured = trained()
+    assert len(counted) > 30
+    assert captured.grad_step_ == alone.grad_step_ == 40 * n_updates
+    for name, value in alone.impl.state_dict().items():
+        torch.testing.assert_close(captured.impl.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert captured.history_[-1][1]["critic_loss"] == pytest.approx(alone.history_[-1][1]["critic_loss"], rel=1e-4)
+
+
+def test_what_can_not_be_captured_says_so_online(monkeypatch):
+    monkeypatch.setattr(engine, "recorder_for", lambda device: SimulatedGraph())
+    encoders = {"actor_encoder_factory": SMALL, "critic_encoder_factory": SMALL}
+    with pytest.warns(UserWarning, match="the updates of RLPD are launched one by one: which critics it computes"):
+        RLPD(batch_size=4, n_gradient_steps=2, **encoders).fit_online(Counter(discrete=False), n_steps=9, **QUIET)
 
 
 class TestWhenUpdatesHappen:
