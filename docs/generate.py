@@ -1,9 +1,9 @@
 """Fill in what pages under ``docs`` take from code and measurements.
 
 Between ``<!-- parameters:Class -->``, ``<!-- scores:Class -->``, ``<!-- index:discrete -->``,
-``<!-- online:scratch -->`` or ``<!-- precision:bf16 -->`` and ``<!-- end -->`` stands generated text; an end that is
-missing is added. After a change of a hyper-parameter or new rows in ``benchmarks/results/learning.jsonl`` or
-``online_learning.jsonl``::
+``<!-- online:scratch -->``, ``<!-- offline:hopper -->`` or ``<!-- precision:bf16 -->`` and ``<!-- end -->`` stands
+generated text; an end that is missing is added. After a change of a hyper-parameter or new rows in
+``benchmarks/results/learning.jsonl`` or ``online_learning.jsonl``::
 
     python docs/generate.py            # rewrite the pages
     python docs/generate.py --check    # only say which are out of date
@@ -23,14 +23,13 @@ from d3rlpy.hyperparameters import fields_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "algorithms"
-ONLINE = ROOT / "docs" / "online_learning.md"
-GPU = ROOT / "docs" / "gpu.md"
+OTHERS = [ROOT / "docs" / name for name in ("online_learning.md", "offline_learning.md", "gpu.md")]
 RESULTS = ROOT / "benchmarks" / "results" / "learning.jsonl"
 CLONING = {"continuous": "BC", "discrete": "DiscreteBC"}
 PART = re.compile(
-    r"<!-- (parameters|scores|index|online|precision):([\w-]+) -->\n"
+    r"<!-- (parameters|scores|index|online|offline|precision):([\w-]+) -->\n"
     # up to its own end, never to that of the next
-    r"(?:(?:(?!<!-- (?:parameters|scores|index|online|precision):).)*?<!-- end -->\n)?",
+    r"(?:(?:(?!<!-- (?:parameters|scores|index|online|offline|precision):).)*?<!-- end -->\n)?",
     re.DOTALL,
 )
 
@@ -120,6 +119,28 @@ def scores(cls: type, rows: list[Row]) -> str:
     return f"{table(head, lines)}\n\n{units} Measured by {command}."
 
 
+KINDS = {"hopper": ("medium-replay", "medium"), "pendulum": ("replay", "random"), "cartpole": ("replay", "random")}
+"""Data sets of an environment."""
+
+
+def offline(env: str, rows: list[Row]) -> str:
+    """Scores of all algorithms on the data of one environment, from the best on the first of them to the worst."""
+    names = [f"{env}-{kind}" for kind in KINDS[env]]
+    ascending = [g for g in reversed(grouped(rows)) if "precision" not in g[0]["params"]]
+    groups = {(g[0]["algorithm"], g[0]["dataset"]): g for g in ascending}  # of several settings the best
+    found = {algorithm for algorithm, dataset in groups if dataset in names}
+    lines = []
+    for algorithm in found:
+        of = [groups.get((algorithm, name)) for name in names]
+        cells = ["-" if g is None else f"{with_error(g, 'last')} ({mean(g, 'best'):.1f})" for g in of]
+        one = next(g for g in of if g)
+        first = mean(of[0], "last") if of[0] else float("-inf")
+        lines.append((first, [algorithm, f"{one[0]['n_steps']:,}", str(max(len(g or []) for g in of)), *cells]))
+    data = [f"{mean(next(g for (_, d), g in groups.items() if d == name), 'data_mean'):.1f}" for name in names]
+    body = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
+    return table(["algorithm", "updates", "seeds", *KINDS[env]], [["mean of the data", "", "", *data], *body])
+
+
 def precision(name: str, rows: list[Row]) -> str:
     """Scores of runs in a lower precision beside those of the same runs in float32."""
     lines = []
@@ -162,6 +183,7 @@ def filled(page: Path, rows: list[Row]) -> str:
             "scores": lambda: scores(CLASSES[name], rows),
             "index": lambda: index(name),
             "precision": lambda: precision(name, rows),
+            "offline": lambda: offline(name, rows),
             "online": lambda: online_table.table(runs.read(online_table.RESULTS), name),
         }
         return f"<!-- {kind}:{name} -->\n\n{text[kind]()}\n\n<!-- end -->\n"
@@ -173,7 +195,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     check, rows = parser.parse_args().check, runs.read(RESULTS)
-    texts = {page: filled(page, rows) for page in [*sorted(FOLDER.glob("*.md")), ONLINE, GPU]}
+    texts = {page: filled(page, rows) for page in [*sorted(FOLDER.glob("*.md")), *OTHERS]}
     old = [page for page, text in texts.items() if text != page.read_text()]
     for page in old:
         print(f"{page.relative_to(ROOT)} {'is out of date' if check else 'rewritten'}")

@@ -58,9 +58,7 @@ def test_parameters_and_scores_of_each_class_stand_under_their_heading(page):
         assert marks == generate.classes_on(page)
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted((DOCS / "algorithms").glob("*.md")), generate.ONLINE, generate.GPU], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("page", [*sorted((DOCS / "algorithms").glob("*.md")), *generate.OTHERS], ids=lambda p: p.stem)
 def test_generated_parts_are_up_to_date(page):
     up_to_date = page.read_text() == generate.filled(page, generate.runs.read(generate.RESULTS))
     assert up_to_date, f"{page.name} is out of date, run: python docs/generate.py"
