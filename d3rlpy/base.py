@@ -81,7 +81,7 @@ class Algo(OnlineMethods, BaseEstimator):
         None, "observation scaler: 'pixel', 'min_max', 'standard' or an object", fixed=True
     )
     use_gpu: bool | int | str | Device | None = hp(False, "device: True, an index, a Device or 'cuda:1'", fixed=True)
-    cuda_graph: bool = hp(True, "on a GPU, whether updates are captured as CUDA graphs and replayed")
+    cuda_graph: bool = hp(True, "on a GPU, whether the updates of a fit are captured as CUDA graphs")
     precision: str = hp(
         "float32", "in which updates compute matrix products and convolutions; see docs/gpu.md", options=PRECISIONS
     )
@@ -310,6 +310,8 @@ class Algo(OnlineMethods, BaseEstimator):
                 )
             owner = changed.get(base, getattr(self, base))
             changed[base] = value if base == name else with_parameter(owner, name, value)
+        if self.impl is not None and "precision" in changed:
+            check_precision(changed["precision"], self.impl.device)
         for name, value in changed.items():
             setattr(self, name, value)
         if self.impl is not None:

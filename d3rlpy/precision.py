@@ -48,14 +48,17 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def in_float32(device: torch.device) -> torch.autocast:
-    """A block of products that are no layers, such as expected values, inside ``computing_in('bf16')``."""
-    return torch.autocast(device.type, enabled=False)
-
-
 def _tf32_switches() -> list[tuple[Any, str, Any]]:
-    """Torch's settings of products and of convolutions as ``(owner, name, value)``; torch 2.9 renamed them."""
+    """Torch's settings of products and of convolutions as ``(owner, name, value)``.
+
+    Both have an older and, from torch 2.9 on, a newer name. The older ones move the newer ones with them, but can't be
+    read where somebody has set the newer ones.
+    """
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(cuda, "fp32_precision"):
+    older = [(cuda, "allow_tf32", True), (cudnn, "allow_tf32", True)]
+    try:
+        for owner, name, _ in older:
+            getattr(owner, name)
+    except RuntimeError:
         return [(cuda, "fp32_precision", "tf32"), (cudnn.conv, "fp32_precision", "tf32")]  # type: ignore[attr-defined]
-    return [(cuda, "allow_tf32", True), (cudnn, "allow_tf32", True)]
+    return older

@@ -149,8 +149,8 @@ def precision(name: str, rows: list[Row]) -> str:
             plain = {key: value for key, value in row["params"].items() if key != "precision"}
             keys = ("dataset", "algorithm", "seed", "n_steps")
             same = [r for r in rows if r["params"] == plain and all(r[key] == row[key] for key in keys)]
-            lasts = [f"{r['last']:.1f}" for r in [*same[:1], row]]
-            lines.append([row["dataset"], row["algorithm"], f"{row['n_steps']:,}", *lasts])
+            plainly = f"{same[0]['last']:.1f}" if same else "-"
+            lines.append([row["dataset"], row["algorithm"], f"{row['n_steps']:,}", plainly, f"{row['last']:.1f}"])
     command = f"`python benchmarks/learning.py --only '/{name}'`"
     if not lines:
         return f"Not measured by {command} yet."

@@ -1,17 +1,25 @@
 """Updates in lower precision: what is rounded, what is not, and that it makes no other difference."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from d3rlpy import algos as A
 from d3rlpy.algos import ALGORITHMS
 from d3rlpy.dataset import MDPDataset, TransitionMiniBatch
+from d3rlpy.hyperparameters import fields_of
 from d3rlpy.model_selection import ManyRuns
-from d3rlpy.models.encoders import VectorEncoderFactory
+from d3rlpy.models.encoders import EncoderFactory, VectorEncoderFactory
+from d3rlpy.models.optimizers import Optimizer
+from d3rlpy.models.q_functions import iqn
+from d3rlpy.models.q_functions.distribution import as_distribution
 from d3rlpy.precision import check_precision, computing_in
+from d3rlpy.randomness import uniform
 from tests.capture import SimulatedGraph
 from tests.test_engine import QUIET, assert_equal, dataset, make, trained
 
@@ -45,12 +53,64 @@ def test_bf16_rounds_products_and_keeps_everything_else(cls):
     for name, value in losses.items():
         assert other_losses[name] == pytest.approx(value, rel=0.05, abs=0.05), name
     assert any(other_losses[name] != losses[name] for name in losses)
-    for tensor in [*rounded.impl.parameters(), *rounded.impl.buffers()]:
-        assert tensor.dtype in (torch.float32, torch.int64)
-    for optim in rounded.impl.optimizers().values():
-        for state in optim.state_dict()["optim"]["state"].values():
-            assert {value.dtype for value in state.values() if isinstance(value, torch.Tensor)} == {torch.float32}
     assert torch.cosine_similarity(of_gradients(exact), of_gradients(rounded), dim=0) > 0.98
+
+
+@pytest.mark.parametrize("cls", LEARNING, ids=lambda cls: cls.__name__)
+def test_targets_and_losses_are_float32_in_bf16(cls, monkeypatch):
+    seen = []
+
+    def spied(owner, name, pick):
+        original = getattr(owner, name)
+
+        def spy(self, *args):
+            result = original(self, *args)
+            seen.append(pick(args, result).dtype)
+            return result
+
+        monkeypatch.setattr(owner, name, spy)
+
+    spied(Optimizer, "minimize", lambda args, result: args[0])
+    if hasattr(cls.Impl, "td_target"):
+        spied(cls.Impl, "td_target", lambda args, result: as_distribution(result).values)
+    at_once = {name: 0 for name in ("warmup_steps", "rl_start_step") if name in fields_of(cls)}
+    updated(cls, "bf16", **at_once)
+    assert set(seen) == {torch.float32}
+    assert len(seen) >= 1 + hasattr(cls.Impl, "td_target")
+
+
+class TorchEncoder(nn.Module):
+    """An encoder of one's own, of torch's layers, whose features are bfloat16 under autocast."""
+
+    def __init__(self, n_inputs, feature_size=8):
+        super().__init__()
+        self.feature_size, self.layer = feature_size, nn.Linear(n_inputs, feature_size)
+
+    def forward(self, x, action=None):
+        return torch.relu(self.layer(x if action is None else torch.cat([x, action], dim=1)))
+
+
+@dataclass(frozen=True)
+class TorchEncoderFactory(EncoderFactory):
+    TYPE: ClassVar[str] = "torch_of_the_precision_tests"
+
+    def create(self, observation_shape):
+        return TorchEncoder(observation_shape[0])
+
+    def create_with_action(self, observation_shape, action_size, discrete_action=False):
+        return TorchEncoder(observation_shape[0] + action_size)
+
+
+@pytest.mark.parametrize("factory", ["mean", "qr", "iqn", "fqf", "c51"])
+def test_an_encoder_of_torch_layers(factory, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(iqn, "uniform", lambda n, like: drawn.append(like.dtype) or uniform(n, like))
+    encoder = TorchEncoderFactory()
+    params = {"actor_encoder_factory": encoder, "critic_encoder_factory": encoder, "q_func_factory": factory}
+    _, losses = updated(A.SAC, "float32", **params)
+    _, other_losses = updated(A.SAC, "bf16", **params)
+    assert other_losses["critic_loss"] == pytest.approx(losses["critic_loss"], rel=0.05)
+    assert set(drawn) <= {torch.float32}
 
 
 @pytest.mark.parametrize("factory", ["mean", "qr", "iqn", "fqf", "c51"])
@@ -103,7 +163,7 @@ def test_runs_as_one_in_bf16_learn_what_each_would_alone(cls):
     runs = ManyRuns(algo, seeds=2).fit(data, n_steps=20, **QUIET)
     for estimator in runs.estimators_:
         alone = make(cls, precision="bf16").set_params(random_state=estimator.random_state)
-        assert torch.allclose(of_weights(alone.fit(data, n_steps=20, **QUIET)), of_weights(estimator), atol=2e-4)
+        assert torch.allclose(of_weights(alone.fit(data, n_steps=20, **QUIET)), of_weights(estimator), atol=1e-6)
 
 
 def test_predictions_and_files_do_not_depend_on_it(tmp_path):
@@ -119,7 +179,13 @@ def test_tf32_is_refused_where_there_is_none(monkeypatch):
     algo = A.TD3(precision="tf32")
     with pytest.raises(ValueError, match="precision='tf32' needs a GPU"):
         algo.fit(dataset(False), n_steps=1, **QUIET)
-    assert algo.grad_step_ == 0
+    assert algo.impl is None
+    with pytest.raises(ValueError, match="precision='tf32' needs a GPU"):
+        algo.profile(dataset(False))
+    built, _ = updated(A.TD3, "float32")
+    with pytest.raises(ValueError, match="precision='tf32' needs a GPU"):
+        built.set_params(precision="tf32")
+    assert built.precision == "float32"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "T4")
     for precision in ("tf32", "bf16"):
@@ -133,24 +199,31 @@ def test_tf32_is_refused_where_there_is_none(monkeypatch):
 
 
 def test_tf32_switches_products_and_convolutions_and_switches_back_after_an_error():
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = matmul.fp32_precision, conv.fp32_precision
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
 
     def fail():
-        assert (matmul.fp32_precision, conv.fp32_precision) == ("tf32", "tf32")
+        assert (matmul.allow_tf32, cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (True, True, "high")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), computing_in("tf32", GPU):
         fail()
-    assert (matmul.fp32_precision, conv.fp32_precision) == before
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == before
 
 
-def test_tf32_by_the_names_of_older_versions(monkeypatch):
-    old = SimpleNamespace(cuda=SimpleNamespace(matmul=SimpleNamespace(allow_tf32=False)),
-                          cudnn=SimpleNamespace(allow_tf32=True))  # fmt: skip
-    monkeypatch.setattr(torch, "backends", old)
+class Mixed:
+    """Settings whose older name can't be read any more."""
+
+    @property
+    def allow_tf32(self):
+        raise RuntimeError("mix of the legacy and new APIs")
+
+
+def test_tf32_where_newer_names_have_been_used(monkeypatch):
+    matmul, cudnn = Mixed(), Mixed()
+    matmul.fp32_precision, cudnn.conv = "ieee", SimpleNamespace(fp32_precision="ieee")
+    cuda = SimpleNamespace(matmul=matmul)
+    monkeypatch.setattr(torch, "backends", SimpleNamespace(cuda=cuda, cudnn=cudnn))
     with computing_in("tf32", GPU):
-        assert old.cuda.matmul.allow_tf32
-        assert old.cudnn.allow_tf32
-    assert not old.cuda.matmul.allow_tf32
-    assert old.cudnn.allow_tf32
+        assert (matmul.fp32_precision, cudnn.conv.fp32_precision) == ("tf32", "tf32")
+    assert (matmul.fp32_precision, cudnn.conv.fp32_precision) == ("ieee", "ieee")

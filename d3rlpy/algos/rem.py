@@ -69,7 +69,7 @@ class REMImpl(EnsembleDQNImpl):
 
     def estimates(self, q_funcs: QEnsemble, x: Tensor) -> Tensor:
         """``sum_k alpha_k Q_k(s, .)``, ``(1, batch, actions)``."""
-        return torch.tensordot(self.weights, q_funcs(x), dims=1)[None]
+        return (self.weights[:, None, None] * q_funcs(x)).sum(dim=0, keepdim=True)
 
     def loss(self, batch: Batch) -> Tensor:
         """``E[Huber(r + gamma max_a sum_k alpha_k Q-_k(s', a) - sum_k alpha_k Q_k(s, a))]``."""

@@ -22,10 +22,11 @@ import numpy as np
 
 from ..dataset import rows_of
 from ..envs import EnvAdapter
-from ..hyperparameters import check_hyperparameters, warn_old_name
+from ..hyperparameters import warn_old_name
 from ..logger import Logger
 from ..metrics.checks import check_environment
 from ..metrics.rollout import EnvironmentScorer
+from ..training.checks import check_settings
 from ..training.loop import Data
 from ..training.run import Callback, at_least_one, callback_list, whole_number
 from .acting import Actor, build_for, warn_about_exploration
@@ -282,7 +283,7 @@ def new_run(
     resume: dict[str, Any] | None,
 ) -> OnlineRun:
     """A run at its start, or where it was interrupted; whatever can be wrong is said here."""
-    check_hyperparameters(algo)
+    check_settings(algo)
     callbacks = callback_list(callback)
     vector = is_vector(env)
     single = single_env(env) if vector else EnvAdapter(env)

@@ -8,6 +8,15 @@ import numpy as np
 
 from ..dataset import Rows
 from ..dataset.validation import warn_caller
+from ..gpu import resolve_device
+from ..hyperparameters import check_hyperparameters
+from ..precision import check_precision
+
+
+def check_settings(algo: Any) -> None:
+    """Raise ``ValueError`` for a hyper-parameter out of bounds, and for what the device can't do."""
+    check_hyperparameters(algo)
+    check_precision(algo.precision, resolve_device(algo.use_gpu))
 
 
 def network_shape(observation_shape: tuple[int, ...], n_frames: int) -> tuple[int, ...]:

@@ -20,10 +20,11 @@ import numpy as np
 
 from ..dataset import Episode, MDPDataset, PermutationSampler, Rows, Transition, rows_of
 from ..dataset.validation import warn_caller
-from ..hyperparameters import check_hyperparameters, warn_old_name
+from ..hyperparameters import warn_old_name
 from ..impl import Batch, training_mode
 from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer
+from .checks import check_settings
 from .engine import FUSED, Engine, recorder_of
 from .feeds import Feed, feed_of
 from .run import Callback, Run, Scorer, at_least_one, callback_list
@@ -91,7 +92,7 @@ def offline_run(
     if tensorboard is not None:
         warn_old_name("tensorboard", "write tensorboard_dir='runs', or nothing for no TensorBoard files")
         tensorboard_dir = "runs" if tensorboard and tensorboard_dir is None else tensorboard_dir
-    check_hyperparameters(algo)
+    check_settings(algo)
     dataset, eval_episodes = as_list(dataset), as_list(eval_episodes)
     rows, indices = rows_of(dataset)
     lengths = epoch_lengths(n_epochs, n_steps, n_steps_per_epoch, -(-len(indices) // algo.batch_size))

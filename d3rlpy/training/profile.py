@@ -12,10 +12,10 @@ from unittest.mock import patch
 import torch
 
 from ..dataset import PermutationSampler, rows_of
-from ..hyperparameters import check_hyperparameters
 from ..impl import training_mode
 from ..kernels import backend
 from ..logger import Meter
+from .checks import check_settings
 
 if TYPE_CHECKING:
     from ..base import Algo
@@ -55,7 +55,7 @@ def profile(algo: Algo, dataset: Data, seconds: float = 3.0) -> Profile:
     """
     from copy import deepcopy
 
-    check_hyperparameters(algo)
+    check_settings(algo)
     algo = deepcopy(algo)
     rows, indices = rows_of(dataset)
     algo.build_with_rows(rows, indices)

@@ -12,7 +12,6 @@ import torch
 from ..dataset.validation import warn_caller
 from ..logger import Logger, Meter
 from ..metrics.scorer import natural_value
-from ..precision import check_precision
 
 if TYPE_CHECKING:
     from ..base import Algo
@@ -42,7 +41,6 @@ class Run(ABC):
         show_progress: bool,
         eval_interval: int = 1,
     ):
-        check_precision(algo.precision, algo.impl.device)
         self.algo = algo
         self.scorers = scorers
         self.eval_episodes = eval_episodes

@@ -120,6 +120,7 @@ class LinearValues(QValues):
     """
 
     def __init__(self, outputs: Tensor, q_func: Any):
+        outputs = outputs.float() if outputs.dtype is torch.bfloat16 else outputs  # of a torch layer under autocast
         self.outputs, self.q_func, self.discrete = outputs, q_func, q_func.discrete
 
     def __len__(self) -> int:

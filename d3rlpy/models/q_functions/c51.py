@@ -14,7 +14,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...precision import in_float32
 from ..bodies import Encoder, EncoderWithAction
 from .base import Q_FUNCTIONS, LinearQFunction, LinearValues, QFunctionFactory, check_counts
 from .distribution import Distribution, Values, as_distribution
@@ -34,8 +33,7 @@ def project(target: Values, support: Tensor) -> Tensor:
     position = (target.values.clamp(low, high) - low) * ((len(support) - 1) / (high - low))  # (B, M), in atoms
     atoms = torch.arange(len(support), dtype=position.dtype, device=position.device)
     share = (1.0 - (position[..., None] - atoms).abs()).clamp(min=0.0)  # (B, M, n)
-    with in_float32(share.device):
-        return (target.probs[:, None] @ share).squeeze(1)
+    return (target.probs[..., None] * share).sum(dim=1)
 
 
 def outside(target: Values, support: Tensor) -> Tensor:
@@ -49,9 +47,7 @@ class CategoricalValues(LinearValues):
     """Outputs are logits of the atoms; the error is the cross entropy with the projected target."""
 
     def expected(self) -> Tensor:
-        probs = torch.softmax(self.heads(), dim=-1)
-        with in_float32(probs.device):
-            return probs @ self.q_func.support
+        return (torch.softmax(self.heads(), dim=-1) * self.q_func.support).sum(dim=-1)
 
     def all_distributions(self) -> Distribution:
         probs = torch.softmax(self.heads(), dim=-1)

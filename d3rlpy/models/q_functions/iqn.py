@@ -72,7 +72,7 @@ class ImplicitValues(QValues):
 
     def draw_taus(self) -> Tensor:
         """Levels ``(N,)`` from U(0, 1)."""
-        return uniform(self.q_func.n_quantiles, self.features)
+        return uniform(self.q_func.n_quantiles, self.q_func.taus)
 
     def expected(self) -> Tensor:
         phi = self.embedding(self.q_func.taus[None]).mean(dim=1)  # (K, F)
