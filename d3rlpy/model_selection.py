@@ -126,7 +126,8 @@ class GridSearch(ManyRuns):
     Attributes
     ----------
     best_index_, best_params_, best_score_ : the setting with the best mean, and that mean.
-    best_estimator_ : of the runs of that setting the one with the middle score, not the luckiest.
+    best_estimator_ : of the runs of that setting the one with the middle score, not the luckiest; of two in the middle
+        the worse.
     cv_results_, estimators_ : as for ``ManyRuns``, and ``rank_{metric}``, 1 for the best.
 
     Examples
@@ -164,6 +165,8 @@ class GridSearch(ManyRuns):
         signs = {name: -1.0 if getattr(scorer, "negated", False) else 1.0 for name, scorer in scorers.items()}
         if self.refit is not None and not isinstance(self.refit, str):
             raise ValueError(f"refit={self.refit!r} must be the name of a scorer, or None if there is only one")
+        if not signs:
+            raise ValueError(f"{type(self).__name__} compares settings by a score: pass scorers=, and eval_episodes=")
         if self.refit is None and len(signs) != 1:
             raise ValueError(f"refit must say which of the metrics {list(signs)} decides: pass one scorer, or refit=")
         metric = next(iter(signs)) if self.refit is None else self.refit
@@ -182,8 +185,8 @@ class GridSearch(ManyRuns):
         self.best_score_ = float(self.cv_results_[f"mean_{metric}"][self.best_index_])
         n = len(self._seeds())
         runs = self.estimators_[self.best_index_ * n : (self.best_index_ + 1) * n]
-        by_score = sorted(runs, key=lambda algo: algo.history_[-1][1][metric])
-        self.best_estimator_ = by_score[n // 2]
+        by_score = sorted(runs, key=lambda algo: algo.history_[-1][1][metric] * signs[metric])
+        self.best_estimator_ = by_score[(n - 1) // 2]
         return self
 
 

@@ -19,15 +19,20 @@ def same_arguments(
     """A method takes the arguments of ``function``, for readers, editors and type checkers alike."""
 
     def decorate(method: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:
-        parameters = list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
         names = [p.name for p in parameters[1:]]
 
         @functools.wraps(method)
         def checked(self: Any, *args: Any, **kwargs: Any) -> R:
+            where = f"{type(self).__name__}.{method.__name__}"
             for name in kwargs:
                 if name not in names:
-                    where = f"{type(self).__name__}.{method.__name__}"
                     raise TypeError(f"{where} has no argument {name!r}.{nearest(name, names)} It has {names}")
+            try:
+                signature.bind(self, *args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{where}: {error}") from None
             return method(self, *args, **kwargs)
 
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)

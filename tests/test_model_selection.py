@@ -118,6 +118,17 @@ def test_a_search_takes_the_best_mean_and_the_run_in_the_middle():
     assert (search.best_estimator_.alpha, search.best_estimator_.random_state) == (4.0, 0)
 
 
+@pytest.mark.parametrize(("negated", "chosen"), [(False, 0), (True, 1)])
+def test_of_two_in_the_middle_the_worse_is_taken(negated, chosen):
+    def worth(algo, episodes):
+        return (-1.0 if negated else 1.0) * [1.0, 2.0][algo.random_state]  # an error is returned negated
+
+    worth.negated = negated
+    search = GridSearch(small(), {"alpha": [1.0]}, seeds=2)
+    search.fit(dataset(), n_steps=2, scorers={"worth": worth}, eval_episodes=dataset(), **QUIET)
+    assert search.best_estimator_.random_state == chosen
+
+
 def test_of_an_error_the_smaller_is_better_and_not_a_number_is_worst():
     def error(algo, episodes):
         return float("nan") if algo.alpha == 1.0 else -algo.alpha
@@ -132,7 +143,7 @@ def test_of_an_error_the_smaller_is_better_and_not_a_number_is_worst():
 @pytest.mark.parametrize(
     ("scorers", "refit", "complaint"),
     [
-        (None, None, "refit must say which"),
+        (None, None, "pass scorers="),
         (["td_error", "average_value_estimation"], None, "refit must say which"),
         (["td_error"], "td_eror", "none of the scorers.*td_error"),
     ],
@@ -200,7 +211,18 @@ def test_everything_wrong_is_said_before_the_first_update(tmp_path):
     assert not seen
     with pytest.raises(FileExistsError, match="TD3PlusBC_3 exists"):
         runs.fit(dataset(), logdir=tmp_path, with_timestamp=False, show_progress=False, **arguments)
-    assert [algo.grad_step_ for algo in runs.estimators_] == [2, 2, 0, 0]  # what was trained is not lost
+    assert not seen
+
+
+def test_an_error_on_the_way_loses_nothing_that_was_trained():
+    def fail(algo, epoch, step):
+        if algo.batch_size == 4:
+            raise ZeroDivisionError
+
+    runs = ManyRuns(small(), [{"batch_size": 8}, {"batch_size": 4}], seeds=2)
+    with pytest.raises(ZeroDivisionError):
+        runs.fit(dataset(), n_steps=2, callback=fail, **QUIET)
+    assert [algo.grad_step_ for algo in runs.estimators_] == [2, 2, 1, 1]
 
 
 def test_an_earlier_fit_leaves_no_results_beside_an_error():

@@ -437,6 +437,12 @@ class TestSmallPrint:
             algo.fit(dataset, **{"n_steps": 1, "eval_episodes": dataset, **QUIET, **options})
         assert algo.grad_step_ == 0
 
+    def test_what_is_missing_or_too_much_is_said_of_fit(self, dataset):
+        with pytest.raises(TypeError, match="DQN.fit: missing a required argument: 'dataset'"):
+            small_dqn().fit()
+        with pytest.raises(TypeError, match="DQN.fit: too many positional arguments"):
+            small_dqn().fit(dataset, 3)
+
     @pytest.mark.parametrize("name", ["../escaped", "a/b", "/absolute", "."])
     def test_an_experiment_is_a_plain_name(self, dataset, tmp_path, name):
         with pytest.raises(ValueError, match=f"experiment_name='{name}' must be the plain name of a folder"):

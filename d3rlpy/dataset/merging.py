@@ -29,7 +29,8 @@ def rows_of(data: Data) -> tuple[Rows, np.ndarray]:
     if isinstance(data, MDPDataset):
         return data.rows, data.rows.transition_indices()
     if isinstance(data, (str, bytes)) or not hasattr(data, "__iter__"):
-        raise TypeError(f"expected an MDPDataset, episodes or transitions, got {type(data).__name__}")
+        hint = ": pass its to_mdp_dataset()" if hasattr(data, "to_mdp_dataset") else ""
+        raise TypeError(f"expected an MDPDataset, episodes or transitions, got {type(data).__name__}{hint}")
     if isinstance(data, Iterator):
         raise TypeError("an iterator can be read only once: pass list(...) of it")
     items: list[Any] = list(data)

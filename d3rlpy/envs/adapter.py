@@ -96,24 +96,35 @@ class EnvAdapter:
         key alone says nothing, since old time limits also write it with the value False.
         """
         result = self.env.step(self._action(action))
-        if len(result) == 5:
-            observation, reward, terminated, truncated, info = result
-        elif len(result) == 4:
-            observation, reward, done, info = result
-            truncated = bool(done) and bool((info or {}).get("TimeLimit.truncated", False))
-            terminated = bool(done) and not truncated
+        n_values = len(result) if isinstance(result, (tuple, list)) else 0
+        if n_values == 5:
+            observation, reward, over, cut, info = result
+            terminated, truncated = self._flag("terminated", over), self._flag("truncated", cut)
+        elif n_values == 4:
+            observation, reward, over, info = result
+            done = self._flag("done", over)
+            truncated = done and bool((info or {}).get("TimeLimit.truncated", False))
+            terminated = done and not truncated
         else:
+            got = f"{n_values} values" if n_values else repr(result)
             raise ValueError(
-                f"step of {type(self.env).__name__} returned {len(result)} values; expected 5 (gymnasium,"
-                " gym 0.26) or 4 (older gym)"
+                f"step of {type(self.env).__name__} returned {got}; expected 5 (gymnasium, gym 0.26) or 4 (older gym)"
             )
-        return (
-            self._observation(observation),
-            to_number(reward),
-            bool(terminated),
-            bool(truncated),
-            info or {},
-        )
+        return self._observation(observation), self._reward(reward), terminated, truncated, info or {}
+
+    def _flag(self, name: str, value: Any) -> bool:
+        if value is True or value is False:
+            return value
+        array = np.asarray(value)
+        if array.size != 1 or array.dtype.kind not in "biuf" or array.item() not in (0, 1):
+            raise ValueError(f"step of {type(self.env).__name__} returned {name}={value!r}, it must be True or False")
+        return bool(array.item())
+
+    def _reward(self, value: Any) -> float:
+        try:
+            return to_number(value)
+        except ValueError as error:
+            raise ValueError(f"step of {type(self.env).__name__}: {error}") from error
 
     def sample_action(self) -> int | np.ndarray:
         """Action drawn by the environment's own space: an id, or float32 ``(action_size,)``."""
@@ -135,6 +146,10 @@ class EnvAdapter:
         A copy, since environments may write the next observation over this one.
         """
         array = np.array(observation)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{type(self.env).__name__} returned an observation of dtype {array.dtype}, it must hold numbers"
+            )
         if array.shape != self.observation_shape:
             raise ValueError(
                 f"{type(self.env).__name__} returned an observation of shape {array.shape}, but its"
@@ -145,11 +160,14 @@ class EnvAdapter:
         return array.astype(np.float32, copy=False)
 
     def _action(self, action: Any) -> Any:
-        """What the action space expects: a Python int, or an array of its own dtype and shape."""
+        """What the action space expects: a Python int, or an array of its own dtype and shape.
+
+        A copy, since environments may change what they are given.
+        """
         if self.discrete:
             return int(np.asarray(action).item())
         space = self.env.action_space
-        return np.asarray(action, dtype=space.dtype).reshape(space.shape)
+        return np.array(action, dtype=space.dtype).reshape(space.shape)
 
 
 def _observation_shape(space: Any) -> tuple[int, ...]:
@@ -217,7 +235,9 @@ def _silence_gym_checker(env: Any) -> None:
 
 def to_number(reward: Any) -> float:
     """A reward as a float, whatever array of one number it is."""
+    if type(reward) is float:
+        return reward
     array = np.asarray(reward)
-    if array.size != 1:
+    if array.size != 1 or array.dtype.kind not in "fiub":
         raise ValueError(f"a reward is one number, the environment returned {reward!r}")
     return float(array.item())

@@ -86,6 +86,12 @@ class Logger:
             self._board.close()
 
 
+def check_free(folder: Path) -> None:
+    """Raise ``FileExistsError`` for a folder that exists."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists: choose another experiment_name or logdir, or pass with_timestamp=True")
+
+
 def _make_folder(root: Path, name: str, with_timestamp: bool) -> Path:
     """A new folder ``root/name[_time[_number]]``."""
     wanted = f"{name}_{datetime.now():%Y%m%d%H%M%S}" if with_timestamp else name
@@ -106,6 +112,5 @@ def _make_folder(root: Path, name: str, with_timestamp: bool) -> Path:
                 f"logdir={str(root)!r} can't be written ({error}): choose another, or pass save_metrics=False"
             ) from error
         return folder
-    raise FileExistsError(
-        f"{root / wanted} exists: choose another experiment_name or logdir, or pass with_timestamp=True"
-    )
+    check_free(root / wanted)
+    raise FileExistsError(f"{root} holds too many folders of this name")

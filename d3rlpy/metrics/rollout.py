@@ -24,8 +24,8 @@ class EnvironmentScorer:
     def __init__(self, env: Any, n_trials: int, epsilon: float, render: bool, seed: int | None):
         if not isinstance(n_trials, (int, np.integer)) or n_trials < 1:
             raise ValueError(f"n_trials must be a whole number of at least 1, got {n_trials!r}")
-        if not 0.0 <= epsilon <= 1.0:
-            raise ValueError(f"epsilon must be within [0, 1], got {epsilon}")
+        if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)) or not 0 <= epsilon <= 1:
+            raise ValueError(f"epsilon must be a number within [0, 1], got {epsilon!r}")
         if seed is not None and (not isinstance(seed, (int, np.integer)) or seed < 0):
             raise ValueError(f"seed must be None or a whole number of at least 0, got {seed!r}")
         self.env = EnvAdapter(env)
@@ -34,6 +34,8 @@ class EnvironmentScorer:
                 f"epsilon={epsilon} draws uniform actions, but action_space {self.env.env.action_space} has"
                 " no bounds; use epsilon=0"
             )
+        self.low = np.empty(0) if self.env.discrete else self.env.action_low
+        self.high = np.empty(0) if self.env.discrete else self.env.action_high
         self.n_trials = n_trials
         self.epsilon = epsilon
         self.render = render
@@ -60,19 +62,29 @@ class EnvironmentScorer:
                 action = self._random_action(rng)
             else:
                 action = algo.predict(stacked[None])[0]
+            if not self.env.discrete:
+                if not np.isfinite(action).all():
+                    return float("nan")  # of a policy that has diverged
+                action = np.minimum(np.maximum(action, self.low), self.high)
             observation, reward, terminated, truncated, _ = self.env.step(action)
-            stacked = frames.push(observation)
+            stacked = frames.push(self._checked(observation, reward))
             total += reward
             over = terminated or truncated
             if self.render:
                 self.env.render()
         return total
 
+    def _checked(self, observation: np.ndarray, reward: float) -> np.ndarray:
+        if not np.isfinite(reward) or (observation.dtype != np.uint8 and not np.isfinite(observation).all()):
+            what = f"the reward {reward}" if not np.isfinite(reward) else "an observation that isn't finite"
+            raise ValueError(f"{type(self.env.env).__name__} returned {what} in an evaluation: nothing can be scored")
+        return observation
+
     def _random_action(self, rng: np.random.Generator) -> Any:
         """Uniform over the ids, or over the box."""
         if self.env.discrete:
             return rng.integers(self.env.action_size)
-        return rng.uniform(self.env.action_low, self.env.action_high)
+        return rng.uniform(self.low, self.high)
 
 
 def _can_draw_uniformly(env: EnvAdapter) -> bool:

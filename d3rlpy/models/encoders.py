@@ -176,7 +176,7 @@ def vector_size(observation_shape: Shape) -> int:
     if len(observation_shape) != 1:
         raise ValueError(
             f"a fully connected encoder reads vectors, not observations of shape {tuple(observation_shape)}: "
-            "use the encoder factory 'pixel' or 'default' for images"
+            "images (C, H, W) take the encoder factory 'pixel' or 'default', other arrays have to be flattened"
         )
     return observation_shape[0]
 

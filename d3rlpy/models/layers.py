@@ -125,7 +125,7 @@ class Convolutions(nn.Module):
                 raise ValueError(
                     f"images of shape {tuple(observation_shape)} are too small for filters={filters}: "
                     f"kernel size {kernel} meets {height} x {width} pixels. "
-                    "Give fewer or smaller filters, or larger images"
+                    "Give fewer or smaller filters, or larger images (C, H, W): d3rlpy.envs.ChannelFirst moves channels"
                 )
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
             layers.append(conv_layer(channels, (n_filters, height, width), kernel, stride, options))

@@ -32,6 +32,8 @@ class Actor:
     """
 
     def __init__(self, algo: Algo, explorer: Any, bounds: Bounds, random_steps: int = 0, deterministic: bool = False):
+        if isinstance(explorer, type):
+            raise TypeError(f"explorer={explorer.__name__} is a class: pass an object, {explorer.__name__}(...)")
         if explorer is not None and not hasattr(explorer, "sample"):
             raise TypeError(f"explorer={explorer!r} must have a method sample(algo, x, step)")
         if hasattr(explorer, "check"):
@@ -53,8 +55,33 @@ class Actor:
 
     def _choose(self, observations: np.ndarray, step: int) -> np.ndarray:
         if self.explorer is None:
-            return self.choose(observations)
-        return np.asarray(self.explorer.sample(self.algo, observations, step))
+            actions = self.choose(observations)
+            if not self.bounds.discrete and not np.isfinite(actions).all():
+                name = type(self.algo).__name__
+                raise ValueError(f"the policy of {name} chose {actions[0]} in step {step}: training has diverged")
+            return actions
+        actions = np.asarray(self.explorer.sample(self.algo, observations, step))
+        self._check(actions, len(observations), step)
+        return actions
+
+    def _check(self, actions: np.ndarray, n: int, step: int) -> None:
+        """Raise ``ValueError`` for what an explorer must not return."""
+        bounds, name = self.bounds, f"{type(self.explorer).__name__}.sample"
+        if bounds.discrete:
+            if actions.shape != (n,) or actions.dtype.kind not in "iu":
+                raise ValueError(
+                    f"{name} returned {actions.dtype} of shape {actions.shape} in step {step}, it must return ids, "
+                    f"whole numbers of shape ({n},)"
+                )
+            if actions.min() < 0 or actions.max() >= bounds.size:
+                raise ValueError(f"{name} returned {actions} in step {step}, ids are from 0 to {bounds.size - 1}")
+        elif actions.shape != (n, bounds.size) or actions.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{name} returned {actions.dtype} of shape {actions.shape} in step {step}, it must return actions, "
+                f"numbers of shape ({n}, {bounds.size})"
+            )
+        elif not np.isfinite(actions).all():
+            raise ValueError(f"{name} returned {actions} in step {step}: actions must be finite")
 
     def begin(self, row: int | None = None) -> None:
         """An episode begins in this row, or in all."""
@@ -86,12 +113,18 @@ def build_for(algo: Algo, single: EnvAdapter) -> None:
     algo.build_with_env(single.env)
     if single.discrete or getattr(algo, "action_scaler", None) is not None:
         return
-    low, high = float(single.action_low.min()), float(single.action_high.max())
-    if np.isfinite([low, high]).all() and ((single.action_low != -1).any() or (single.action_high != 1).any()):
+    low, high = single.action_low, single.action_high
+    if np.isfinite([low, high]).all() and ((low != -1).any() or (high != 1).any()):
         warn_caller(
-            f"the environment takes actions in [{low:.4g}, {high:.4g}], but {type(algo).__name__} acts in [-1, 1]: "
+            f"the environment takes actions in {shown(low, high)}, but {type(algo).__name__} acts in [-1, 1]: "
             f"pass action_scaler='min_max' to {type(algo).__name__}; what lies outside of the box is clipped"
         )
+
+
+def shown(low: np.ndarray, high: np.ndarray) -> str:
+    """The ranges of actions, one where all are the same."""
+    each = dict.fromkeys(f"[{a:.4g}, {b:.4g}]" for a, b in zip(low, high, strict=True))
+    return " and ".join(each)
 
 
 def warn_about_exploration(algo: Algo, explorer: Any, random_steps: int, n_steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -80,11 +81,15 @@ def kind_of_rows(
     action_size: int | None,
 ) -> tuple[tuple[int, ...], bool, int]:
     """Observation shape, whether actions are discrete, and their size, on which all sources must agree."""
-    shape = None if observation_shape is None else tuple(int(n) for n in observation_shape)
+    shape = None if observation_shape is None else to_shape(observation_shape)
+    if discrete_action is not None:
+        check_flag("discrete_action", discrete_action, "ReplayBuffer")
     discrete = None if discrete_action is None else bool(discrete_action)
     if action_size is not None:
         check_whole("action_size", action_size, 1)
     if env is not None:
+        if hasattr(env, "single_observation_space"):
+            raise ValueError(f"env is a {type(env).__name__}: pass one of its environments, rows are of one")
         adapter = EnvAdapter(env)
         dtype = getattr(adapter.env.observation_space, "dtype", None)
         if len(adapter.observation_shape) == 3 and dtype != np.uint8:
@@ -112,6 +117,14 @@ def kind_of_rows(
     return shape, discrete, int(action_size)
 
 
+def to_shape(given: Any) -> tuple[int, ...]:
+    """``observation_shape`` as a tuple of whole numbers."""
+    try:
+        return tuple(operator.index(n) for n in given)
+    except TypeError as error:
+        raise ValueError(f"observation_shape={given!r} must be a sequence of whole numbers, such as (4,)") from error
+
+
 def agreed(name: str, known: Any, found: Any, source: str) -> Any:
     """``found``; ``ValueError`` if something else was known before."""
     if known is not None and known != found:
@@ -125,3 +138,36 @@ def check_columns(rows: Rows) -> None:
         raise ValueError("the data have a column 'discount', which a replay buffer cannot keep: it has one gamma")
     if rows.columns:
         warn_caller(f"a replay buffer keeps no named columns, {sorted(rows.columns)} are left out")
+
+
+def check_flag(name: str, value: Any, owner: str) -> None:
+    """Raise ``TypeError`` for anything but True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} of {owner} must be True or False")
+
+
+def check_buffer(buffer: Any, algo: Any, env: EnvAdapter) -> None:
+    """Raise if steps of ``env`` can't go into ``buffer``, or ``algo`` can't learn from what it holds."""
+    from .buffers import ReplayBuffer
+
+    if not isinstance(buffer, ReplayBuffer):
+        hint = ": for offline data pass ReplayBuffer(maxlen, dataset=...)" if isinstance(buffer, MDPDataset) else ""
+        raise TypeError(f"buffer must be a ReplayBuffer, got {type(buffer).__name__}{hint}")
+    held = buffer.get_observation_shape(), buffer.is_action_discrete()
+    if held != (env.observation_shape, env.discrete):
+        raise ValueError(
+            f"the buffer holds observations {held[0]} and {kind(held[1])} actions, the environment has "
+            f"{env.observation_shape} and {kind(env.discrete)} ones: make it with env="
+        )
+    size = buffer.get_action_size()
+    if size < env.action_size or (size > env.action_size and not env.discrete):
+        raise ValueError(f"the buffer has action_size={size}, the environment {env.action_size}: make it with env=")
+    if env.discrete and buffer.n_rows and (largest := int(buffer.rows.actions.max())) >= algo.action_size:
+        raise ValueError(
+            f"the buffer holds the action {largest}, but {type(algo).__name__} was built for action_size="
+            f"{algo.action_size}: build it with build_with_dataset of data that hold all actions"
+        )
+
+
+def kind(discrete: bool) -> str:
+    return "discrete" if discrete else "continuous"

@@ -12,6 +12,7 @@ from ..envs import EnvAdapter
 from ..hyperparameters import check_hyperparameters
 from ..training.run import at_least_one, progress_bar
 from .acting import Actor, build_for
+from .checks import check_buffer, check_flag
 from .rollout import Rollout, VectorRollout, is_vector, single_env
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def collect(
     -------
     The buffer; ``buffer.to_mdp_dataset()`` is a data set.
     """
+    check_flag("deterministic", deterministic, "collect")
+    check_flag("timelimit_aware", timelimit_aware, "collect")
     if deterministic and explorer is not None:
         raise ValueError(f"deterministic=True and explorer={explorer!r} both say how to act: give one")
     n_steps = at_least_one("n_steps", n_steps, "collect")
@@ -100,7 +103,9 @@ def collect(
     vector = is_vector(env)
     single = single_env(env) if vector else EnvAdapter(env)
     build_for(algo, single)
-    if buffer is None:
+    if buffer is not None:
+        check_buffer(buffer, algo, single)
+    else:
         from .buffers import ReplayBuffer
 
         buffer = ReplayBuffer(n_steps * (env.num_envs if vector else 1), env=single.env, seed=0)
@@ -118,8 +123,8 @@ def collect(
                 returns += rollout.step(actor.act(rollout.observations, step), actor.begin)
                 bar.update()
     finally:
-        rollout.close()
         algo.collected_ = Collected(rollout.steps, tuple(returns))
+        rollout.close()
     if verbose:
         print(f"{type(algo).__name__} collected {algo.collected_}", flush=True)
     return buffer

@@ -52,7 +52,7 @@ def train(
         n_updates=n_updates_per_epoch,
         update_start_step=update_start_step,
         eval_env=eval_env,
-        eval_epsilon=eval_epsilon,
+        eval_epsilon=0.0 if eval_env is None else eval_epsilon,
         eval_interval=eval_interval,
         save_metrics=save_metrics,
         experiment_name=experiment_name,

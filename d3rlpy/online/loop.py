@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..dataset import rows_of
+from ..dataset.validation import warn_caller
 from ..envs import EnvAdapter
 from ..hyperparameters import warn_old_name
 from ..logger import Logger
@@ -30,6 +31,8 @@ from ..training.checks import check_settings
 from ..training.loop import Data
 from ..training.run import Callback, at_least_one, callback_list, whole_number
 from .acting import Actor, build_for, warn_about_exploration
+from .checks import check_buffer, check_flag
+from .mixing import offline_share
 from .rollout import Rollout, VectorRollout, is_vector, single_env
 from .run import OfflineData, OnlineRun, Schedule
 
@@ -79,7 +82,8 @@ def fit_online(
     Parameters
     ----------
     env : environment of gymnasium, of gym 0.26 or of the older API with four values.
-    buffer : where the steps go; a ``ReplayBuffer`` of 1,000,000 rows by default. What it holds already is used too.
+    buffer : where the steps go; by default a ``ReplayBuffer`` with room for all of them, 1,000,000 rows at most, which
+        is gone with the call. What it holds already is used too.
     explorer : how actions are chosen, from ``d3rlpy.online.explorers``; None draws them from the policy, which is no
         exploration if the policy is deterministic.
     n_steps : steps in the environment, 1,000,000 by default (the constructor's ``n_steps`` is the TD horizon).
@@ -89,7 +93,7 @@ def fit_online(
     n_updates : updates in a round; None is what the algorithm itself says, ``n_gradient_steps`` of RLPD and else 1.
     update_start_step : steps before the first round. Until the buffer holds a batch there is none either.
     random_steps : steps at the start in which actions are uniform.
-    eval_env : another environment, for the metric ``evaluation``: the mean return of 10 episodes.
+    eval_env : another environment whose episodes end, for the metric ``evaluation``: the mean return of 10 of them.
     eval_epsilon : probability of a random action in evaluations, which are greedy otherwise.
     eval_interval : epochs between two evaluations; the last epoch always has one.
     save_metrics : False writes nothing to disk.
@@ -110,6 +114,7 @@ def fit_online(
     tensorboard : likewise; write ``tensorboard_dir="runs"``.
     """
     owner = "fit_online"
+    check_settings(algo)
     if is_vector(env):
         raise ValueError(f"{type(env).__name__} holds several environments: call fit_batch_online")
     if n_epochs is not None or n_updates_per_epoch is not None:
@@ -197,7 +202,8 @@ def fit_batch_online(
     ----------
     env : ``SyncVectorEnv`` or ``AsyncVectorEnv`` of gymnasium, whatever its autoreset mode. A step of this method moves
         all its environments.
-    buffer : where the steps go, episode by episode; a ``ReplayBuffer`` of 1,000,000 rows by default.
+    buffer : where the steps go, episode by episode; by default a ``ReplayBuffer`` with room for those of all
+        environments, 1,000,000 rows at most, which is gone with the call.
     explorer : how actions are chosen, from ``d3rlpy.online.explorers``; None draws them from the policy.
     n_epochs : number of epochs.
     n_steps_per_epoch : steps in an epoch.
@@ -215,6 +221,7 @@ def fit_batch_online(
     offline_ratio : that share, within [0, 1].
     """
     owner = "fit_batch_online"
+    check_settings(algo)
     if not is_vector(env):
         raise ValueError(
             f"{type(env).__name__} is one environment: call fit_online, or pass gymnasium's SyncVectorEnv or "
@@ -254,18 +261,43 @@ class Evaluation:
     epsilon: float
     interval: int
 
-    def scorers(self, algo: Algo, env: Any, seed: int) -> dict[str, Any]:
+    def scorers(self, algo: Algo, env: Any, single: EnvAdapter, seed: int) -> dict[str, Any]:
         """The scorer ``evaluation``, which begins its episodes from the same seeds each time, if it can."""
         if self.env is None:
+            if self.epsilon != 0.0:
+                raise ValueError(f"eval_epsilon={self.epsilon!r} needs eval_env")
             return {}
         if is_vector(self.env):
             raise ValueError(f"eval_env is a {type(self.env).__name__}: pass a single environment")
-        adapter = EnvAdapter(self.env)
-        if adapter.env is env:
+        try:
+            adapter = EnvAdapter(self.env)
+            check_environment(algo, adapter)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"eval_env={self.env!r} can't be used: {error}") from error
+        if any(bare(part) is bare(adapter.env) for part in (single.env, env, *(getattr(env, "envs", None) or ()))):
             raise ValueError("eval_env is env: evaluations would break its episodes, pass another environment")
-        check_environment(algo, adapter)
+        if not single.discrete and ranges(adapter) != ranges(single):
+            raise ValueError(f"eval_env takes actions in {ranges(adapter)}, env in {ranges(single)}: make them alike")
         scorer = EnvironmentScorer(adapter, 10, self.epsilon, False, seed if adapter.takes_seed else None)
         return {"evaluation": scorer}
+
+
+def bare(env: Any) -> Any:
+    """What all wrappers wrap."""
+    env = env.env if isinstance(env, EnvAdapter) else env
+    return getattr(env, "unwrapped", env)
+
+
+def ranges(env: EnvAdapter) -> tuple[list[float], list[float]]:
+    """Bounds of the actions."""
+    return env.action_low.tolist(), env.action_high.tolist()
+
+
+def eval_seed_of(state: Any) -> int:
+    """The seed of evaluations of the run that is to be resumed."""
+    if not isinstance(state, dict) or not {"steps", "circumstances", "eval_seed"} <= state.keys():
+        raise ValueError(f"resume={state!r} must be the online_state_ of a fit_online that was interrupted")
+    return int(state["eval_seed"])
 
 
 def new_run(
@@ -283,27 +315,30 @@ def new_run(
     resume: dict[str, Any] | None,
 ) -> OnlineRun:
     """A run at its start, or where it was interrupted; whatever can be wrong is said here."""
-    check_settings(algo)
     callbacks = callback_list(callback)
     vector = is_vector(env)
     single = single_env(env) if vector else EnvAdapter(env)
     build_for(algo, single)
     offline_data = new_offline_data(algo, *offline)
+    check_flag("timelimit_aware", timelimit_aware, "fit_batch_online" if vector else "fit_online")
     if buffer is None:
         from .buffers import ReplayBuffer
 
-        buffer = ReplayBuffer(max(min(MOST_ROWS, schedule.n_steps), algo.batch_size), env=single.env, seed=0)
+        rows = schedule.n_steps * (int(env.num_envs) if vector else 1)
+        buffer = ReplayBuffer(max(min(MOST_ROWS, rows), algo.batch_size), env=single.env, seed=0)
+    else:
+        check_buffer(buffer, algo, single)
     rollout = (VectorRollout if vector else Rollout)(env if vector else single, buffer, algo.n_frames, timelimit_aware)
     actor = Actor(algo, explorer, rollout.bounds, schedule.random_steps)
-    seeds = [0, 0] if resume else algo.stream_.numpy.integers(2**31, size=2).tolist()
-    if resume:
-        seeds[1] = resume["eval_seed"]
-    scorers = evaluation.scorers(algo, single.env, seeds[1])
+    seeds = [0, 0] if resume is not None else algo.stream_.numpy.integers(2**31, size=2).tolist()
+    if resume is not None:
+        seeds[1] = eval_seed_of(resume)
+    scorers = evaluation.scorers(algo, env, single, seeds[1])
     run = OnlineRun(algo, scorers, None, save_interval, show_progress, evaluation.interval)
     run.use(rollout, buffer, actor, schedule, offline_data, callbacks, seeds[1])
     check_room(run)
     warn_about_exploration(algo, explorer, schedule.random_steps, schedule.n_steps)
-    if resume:
+    if resume is not None:
         run.resume(resume)
     else:
         run.start(seeds[0])
@@ -313,11 +348,18 @@ def new_run(
 def run_epochs(run: OnlineRun, new_logger: Any) -> None:
     """All epochs; buffer and algorithm are left in order however they end."""
     first, lengths = run.schedule.epochs_from(run.steps_done)
+    updates_before = run.algo.grad_step_
     try:
         for _ in run.epochs(lengths, new_logger, first):
             pass
     finally:
         run.finish()
+    if run.algo.grad_step_ == updates_before:
+        warn_caller(
+            f"no update was made in {run.schedule.n_steps} steps: they begin after update_start_step="
+            f"{run.schedule.update_start_step}, once the buffer holds {run.shares()[1]} transitions (at the end "
+            f"{len(run.buffer)}), and come every {run.schedule.update_interval} steps"
+        )
 
 
 def new_offline_data(algo: Algo, dataset: Data | None, ratio: float) -> OfflineData | None:
@@ -325,7 +367,14 @@ def new_offline_data(algo: Algo, dataset: Data | None, ratio: float) -> OfflineD
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)) or not 0.0 <= ratio <= 1.0:
         raise ValueError(f"offline_ratio={ratio!r} must be a number within [0, 1]")
     if dataset is None:
+        if ratio != 0.5:
+            raise ValueError(f"offline_ratio={ratio!r} needs offline_dataset")
         return None
+    size = algo.batch_size
+    if 0 < ratio < 1 and offline_share(size, ratio) in (0, size):
+        warn_caller(
+            f"offline_ratio={ratio} of batch_size={size} is rounded to {offline_share(size, ratio)} transitions"
+        )
     rows, indices = rows_of(dataset)
     algo.build_with_rows(rows, indices)
     return OfflineData(rows, indices, float(ratio))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..dataset.validation import FLOAT32_MAX
 from ..envs import EnvAdapter, FrameStack
 
 
@@ -47,7 +48,8 @@ class Rollout:
     Attributes
     ----------
     observations : what to act on, frames stacked, ``(1, ...)``.
-    steps : how many were made.
+    steps : how many were made and stored.
+    midway : whether the environment may stand elsewhere than ``observations`` say: a step was begun and not finished.
     """
 
     n_envs = 1
@@ -55,7 +57,7 @@ class Rollout:
     def __init__(self, env: EnvAdapter, buffer: Any, n_frames: int, timelimit_aware: bool):
         self.env, self.buffer, self.timelimit_aware = env, buffer, timelimit_aware
         self.frames, self.bounds = FrameStack(n_frames), Bounds(env)
-        self.steps = 0
+        self.steps, self.midway = 0, True
 
     def reset(self, seed: int | None) -> None:
         """Begin an episode; ``seed`` is left out where the environment takes none."""
@@ -65,6 +67,7 @@ class Rollout:
         check_finite("observation", observation, self.steps, self.env.env)
         self.observation, self.total = observation, 0.0
         self.observations = self.frames.reset(observation)[None]
+        self.midway = False
 
     def step(self, actions: np.ndarray, on_begin: Any) -> list[float]:
         """Make a step, store its row, begin a new episode if this one is over; returns of what is over.
@@ -72,16 +75,18 @@ class Rollout:
         ``on_begin(0)`` is called when an episode begins.
         """
         action = self.bounds.clip(actions[0])
+        self.midway = True
         observation, reward, terminated, truncated, _ = self.env.step(action)
-        self.steps += 1
-        check_finite("observation", observation, self.steps, self.env.env)
-        check_reward(reward, self.steps, self.env.env)
+        check_finite("observation", observation, self.steps + 1, self.env.env)
+        check_reward(reward, self.steps + 1, self.env.env)
         terminal, timeout = ending(terminated, truncated, self.timelimit_aware)
         self.buffer.append(self.observation, action, reward, terminal, timeout, None if terminal else observation)
+        self.steps += 1
         self.total += reward
         if not (terminal or timeout):
             self.observation = observation
             self.observations = self.frames.push(observation)[None]
+            self.midway = False
             return []
         total = self.total
         on_begin(0)
@@ -94,11 +99,13 @@ class Rollout:
     def get_state(self) -> dict[str, Any]:
         """Where the rollout stands, apart from the environment and the buffer, in tensors and plain values."""
         frames = [torch.from_numpy(frame) for frame in self.frames.get_state()]
-        return {"steps": self.steps, "frames": frames, "total": self.total}
+        return {"steps": self.steps, "frames": frames, "total": self.total, "midway": self.midway}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on where ``get_state`` was called, in an environment that stands there too."""
-        self.steps, self.total = state["steps"], state["total"]
+        """Go on where ``get_state`` was called, in an environment that stands there too; if midway, ``reset`` it."""
+        self.steps, self.total, self.midway = state["steps"], state["total"], state["midway"]
+        if self.midway:
+            return
         stacked = self.frames.set_state([torch.as_tensor(frame).numpy().copy() for frame in state["frames"]])
         self.observation, self.observations = self.frames.newest, stacked[None]
 
@@ -120,8 +127,8 @@ def check_finite(name: str, array: np.ndarray, step: int, env: Any) -> None:
 
 
 def check_reward(reward: float, step: int, env: Any) -> None:
-    """Raise ``ValueError`` for a reward that is no finite number."""
-    if not -np.inf < reward < np.inf:
+    """Raise ``ValueError`` for a reward that is no number that float32 can hold."""
+    if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
         raise ValueError(
             f"{type(env).__name__} returned the reward {reward} in step {step}: nothing can be learned from that, mend "
             "the environment or wrap it; the steps before are in the buffer"
@@ -145,11 +152,11 @@ class Lane:
 
     def write(self, buffer: Any, terminal: bool) -> None:
         """Put the episode into the buffer; unless a terminal ended it, values go on beyond its last row."""
-        for k, (observation, action, reward, following) in enumerate(self.rows, start=1):
-            last = k == len(self.rows)
+        while self.rows:  # what is written is gone, however this ends
+            observation, action, reward, following = self.rows.pop(0)
+            last = not self.rows
             ended = last and terminal
             buffer.append(observation, action, reward, ended, last and not terminal, None if ended else following)
-        self.rows = []
 
 
 class VectorRollout:
@@ -190,7 +197,7 @@ class VectorRollout:
         """Make a step everywhere and keep its rows; returns of the episodes that are over."""
         actions = self.bounds.clip(actions)
         space = self.env.action_space
-        given = np.asarray(actions, dtype=space.dtype).reshape(space.shape)
+        given = np.array(actions, dtype=space.dtype).reshape(space.shape)  # environments may write into it
         observations, rewards, terminated, truncated, info = self.env.step(given)
         self.steps += 1
         returns, over = [], np.zeros(self.n_envs, np.bool_)

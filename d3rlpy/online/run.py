@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,15 @@ from ..training.loop import epoch_lengths
 from ..training.run import Callback, Run
 from .acting import Actor, all_fitted, unfitted_scalers_aside
 from .mixing import MixedSampler, offline_share
+
+ADVICE = {
+    "updates": "load the model that was saved with the state",
+    "rows": "pass the buffer that was dumped with the state",
+    "shares": "the offline and online transitions of a batch come from batch_size, offline_dataset and offline_ratio",
+    "explorer": "pass the same explorer",
+    "schedule": "pass the same arguments",
+}
+"""What to do where a run can't be resumed, by what differs."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,8 @@ class OfflineData:
 class OnlineRun(Run):
     """One call of ``fit_online`` or ``fit_batch_online``."""
 
+    method: ClassVar[str] = "fit_online"
+
     def use(
         self,
         rollout: Any,
@@ -84,29 +95,53 @@ class OnlineRun(Run):
     def step(self) -> int:
         return self.steps_done
 
-    def start(self, seed: int) -> None:
+    def start(self, seed: int | None) -> None:
         """Begin with a fresh episode."""
         self.buffer.clip_episode()
         self.actor.begin()
         self.rollout.reset(seed)
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on where ``get_state`` was called."""
+        """Go on where ``get_state`` was called; with a fresh episode if that was in the middle of a step."""
+        self.check_resumable(state)
+        self.steps_done, self.saved_sources = state["steps"], dict(state["samplers"])
+        self.rollout.set_state(state["rollout"])
+        if hasattr(self.actor.explorer, "set_state"):
+            self.actor.explorer.set_state(state["explorer"])
+        if self.rollout.midway:
+            self.start(None)
+
+    def check_resumable(self, state: dict[str, Any]) -> None:
+        """Raise ``ValueError`` if this run isn't the one whose state it is."""
         if not 0 <= state["steps"] < self.schedule.n_steps:
             raise ValueError(
                 f"the run to resume has made {state['steps']} steps, "
                 f"and n_steps={self.schedule.n_steps} counts them too"
             )
-        self.steps_done, self.saved_sources = state["steps"], dict(state["samplers"])
-        self.rollout.set_state(state["rollout"])
-        if hasattr(self.actor.explorer, "set_state"):
-            self.actor.explorer.set_state(state["explorer"])
+        here = self.circumstances()
+        for name, then in state["circumstances"].items():
+            if here[name] != then:
+                raise ValueError(f"resume: {name} was {then}, here it is {here[name]}: {ADVICE[name]}")
+
+    def circumstances(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that was interrupted, in plain values."""
+        schedule = asdict(self.schedule)
+        schedule.pop("n_steps")
+        explorer = self.actor.explorer
+        return {
+            "updates": self.algo.grad_step_,
+            "rows": self.buffer.n_rows,
+            "shares": list(self.shares()),
+            "explorer": None if explorer is None else type(explorer).__name__,
+            "schedule": schedule,
+        }
 
     def get_state(self) -> dict[str, Any]:
         """Where the run stands, apart from the algorithm, the buffer and the environment."""
         explorer = self.actor.explorer
         return {
-            "steps": self.steps_done,
+            "steps": self.rollout.steps,
+            "circumstances": self.circumstances(),
             "eval_seed": self.eval_seed,
             "rollout": self.rollout.get_state(),
             "explorer": explorer.get_state() if hasattr(explorer, "get_state") else {},
@@ -194,7 +229,7 @@ class OnlineRun(Run):
         wanted = (algo.batch_size, *window)
         if wanted == self.sampled_as:
             return self.sampler
-        self.sampled_as = wanted
+        self.sampled_as = ()  # until all is made
         n_offline, n_online = self.shares()
         self.sources = {}
         if n_offline:
@@ -209,6 +244,7 @@ class OnlineRun(Run):
         self.sampler = MixedSampler(**self.sources) if len(self.sources) == 2 else next(iter(self.sources.values()))
         if self.recorder is not None:
             self.engine = Engine(algo.impl, HostFeed(algo, self.sampler.sample), self.recorder)
+        self.sampled_as = wanted
         return self.sampler
 
     def offline_source(self, size: int, window: tuple[int, int, float]) -> RandomSampler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -32,6 +32,8 @@ class Run(ABC):
     show_progress : whether there is a progress bar.
     """
 
+    method: ClassVar[str] = "fit"  # of the estimator, for errors
+
     def __init__(
         self,
         algo: Algo,
@@ -44,8 +46,8 @@ class Run(ABC):
         self.algo = algo
         self.scorers = scorers
         self.eval_episodes = eval_episodes
-        self.save_interval = at_least_one("save_interval", save_interval)
-        self.eval_interval = at_least_one("eval_interval", eval_interval)
+        self.save_interval = at_least_one("save_interval", save_interval, self.method)
+        self.eval_interval = at_least_one("eval_interval", eval_interval, self.method)
         self.show_progress = show_progress
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..joint import Joint, reason_apart
-from ..logger import Meter
+from ..logger import Meter, check_free
 from .engine import FUSED, Engine
 from .feeds import JointFeed
 from .loop import OfflineRun, offline_run
@@ -23,6 +24,9 @@ MOST_WORK = 20_000_000
 
 def runs_of(algos: Sequence[Algo], names: Sequence[str], *args: Any, **kwargs: Any) -> list[OfflineRun]:
     """What trains each of some estimators with the same arguments of ``fit``; everything wrong is said here."""
+    if kwargs.get("save_metrics", True) and not kwargs.get("with_timestamp", True):
+        for name in names:  # a later one should not be found out when the first are trained
+            check_free(Path(kwargs.get("logdir", "d3rlpy_logs")) / name)
     return [
         offline_run(algo, *args, experiment_name=name, verbose=False, show_progress=False, **kwargs)
         for algo, name in zip(algos, names, strict=True)

@@ -266,6 +266,38 @@ def test_step_with_three_values_is_an_error():
         EnvAdapter(env).step(0)
 
 
+ZERO = np.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "step of Fixed returned None; expected 5"),
+        ((ZERO, None, False, False, {}), "step of Fixed: a reward is one number, the environment returned None"),
+        ((ZERO, "1.0", False, False, {}), "a reward is one number, the environment returned '1.0'"),
+        ((ZERO, 1j, False, False, {}), "a reward is one number"),
+        ((ZERO, 0.0, "False", False, {}), "returned terminated='False', it must be True or False"),
+        ((ZERO, 0.0, False, np.nan, {}), "returned truncated=nan"),
+        ((ZERO, 0.0, [True, False], False, {}), r"returned terminated=\[True, False\]"),
+        ((ZERO, 0.0, {}, False), "returned done={}"),
+        ((["a"], 0.0, False, False, {}), "returned an observation of dtype <U1, it must hold numbers"),
+        (([1j], 0.0, False, False, {}), "returned an observation of dtype complex128"),
+    ],
+)
+def test_values_that_mean_nothing_are_errors_that_name_them(result, message):
+    env = Fixed(Corridor.observation_space, Corridor.action_space, np.zeros(1))
+    env.step = lambda action: result
+    with pytest.raises(ValueError, match=message):
+        EnvAdapter(env).step(0)
+
+
+@pytest.mark.parametrize("over", [1, np.True_, np.array([1.0]), np.int64(1)])
+def test_ends_of_any_type_are_understood(over):
+    env = Fixed(Corridor.observation_space, Corridor.action_space, np.zeros(1))
+    env.step = lambda action: (ZERO, 0.0, over, False, {})
+    assert EnvAdapter(env).step(0)[2:4] == (True, False)
+
+
 def test_reward_of_several_numbers_is_an_error():
     env = Fixed(Corridor.observation_space, Corridor.action_space, np.zeros(1))
     env.step = lambda action: (np.zeros(1), np.zeros(2), False, False, {})

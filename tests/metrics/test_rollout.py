@@ -214,8 +214,8 @@ def test_scorer_survives_pickling():
         ({"n_trials": 2.5}, "n_trials must be a whole number of at least 1, got 2.5"),
         ({"seed": -1}, "seed must be None or a whole number of at least 0, got -1"),
         ({"seed": 1.5}, "seed must be None or a whole number of at least 0, got 1.5"),
-        ({"epsilon": 1.5}, r"epsilon must be within \[0, 1\], got 1.5"),
-        ({"epsilon": -0.1}, r"epsilon must be within \[0, 1\], got -0.1"),
+        ({"epsilon": 1.5}, r"epsilon must be a number within \[0, 1\], got 1.5"),
+        ({"epsilon": -0.1}, r"epsilon must be a number within \[0, 1\], got -0.1"),
     ],
 )
 def test_arguments_out_of_bounds_are_errors(arguments, message):
