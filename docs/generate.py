@@ -137,7 +137,7 @@ def offline(env: str, rows: list[Row]) -> str:
         first = mean(of[0], "last") if of[0] else float("-inf")
         lines.append((first, [algorithm, f"{one[0]['n_steps']:,}", str(max(len(g or []) for g in of)), *cells]))
     data = [f"{mean(next(g for (_, d), g in groups.items() if d == name), 'data_mean'):.1f}" for name in names]
-    body = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
+    body = [line for _, line in sorted(lines, key=lambda pair: (-pair[0], pair[1]))]
     return table(["algorithm", "updates", "seeds", *KINDS[env]], [["mean of the data", "", "", *data], *body])
 
 
