@@ -107,7 +107,7 @@ SHOWN = {"DDPG", "TD3", "SAC", "NFQ"}
 """Those that diverge offline by nature."""
 
 
-IN_BF16 = {("cartpole-replay", "DoubleDQN"), ("cartpole-random", "DiscreteIQL"), ("pendulum-replay", "TD3PlusBC")}
+IN_BF16 = {("cartpole-replay", "DoubleDQN"), ("cartpole-random", "DiscreteCQL"), ("cartpole-random", "DoubleDQN")}
 """Those that are also trained in lower precision, to see what that does to the scores."""
 
 

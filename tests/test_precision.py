@@ -14,6 +14,7 @@ from d3rlpy.algos import ALGORITHMS
 from d3rlpy.dataset import MDPDataset, TransitionMiniBatch
 from d3rlpy.hyperparameters import fields_of
 from d3rlpy.model_selection import ManyRuns
+from d3rlpy.models import mlp
 from d3rlpy.models.encoders import EncoderFactory, VectorEncoderFactory
 from d3rlpy.models.optimizers import Optimizer
 from d3rlpy.models.q_functions import iqn
@@ -135,6 +136,20 @@ def test_every_kind_of_layer(options):
     _, other_losses = updated(A.DQN, "bf16", encoder_factory=encoder)
     assert other_losses["loss"] == pytest.approx(losses["loss"], rel=0.05)
     assert other_losses["loss"] != losses["loss"]
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_batched_products_of_a_gpu_agree_with_those_of_a_cpu(layer_norm):
+    encoder = VectorEncoderFactory(hidden_units=(16, 16), use_layer_norm=layer_norm)
+    critics = A.SAC(n_critics=3, critic_encoder_factory=encoder, random_state=0).create_impl((4,), 2).impl.q_funcs
+    layers = [[m for m in critic.modules() if isinstance(m, (nn.Linear, nn.LayerNorm))] for critic in critics]
+    weights, x = [p for each in layers for p in mlp.weights_of(each)], torch.randn(32, 6)
+    with computing_in("bf16", CPU):
+        inputs, stacks, lead, normed = mlp._in_stacks(x, 3, weights)
+        batched = mlp.batched_forward(inputs, stacks, normed)[0].unflatten(0, lead)
+        torch.testing.assert_close(batched.float(), mlp._lowered(x, 3, weights), rtol=0.05, atol=0.02)
+    torch.testing.assert_close(batched.float(), mlp.mlp(x, 3, weights), rtol=0.05, atol=0.02)
+    assert normed == layer_norm
 
 
 def test_images():
