@@ -17,7 +17,7 @@ from d3rlpy.model_selection import ManyRuns
 from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.models.optimizers import AdamFactory
 from d3rlpy.training import engine as engine_module
-from d3rlpy.training import feeds
+from d3rlpy.training import feeds, loop
 from d3rlpy.training.engine import Engine, PlainRecorder, reason_uncaptured
 from d3rlpy.training.feeds import DeviceFeed, HostFeed
 from tests.capture import SimulatedGraph
@@ -308,6 +308,31 @@ def test_one_parameter_turns_it_off(recorded, monkeypatch):
 
     monkeypatch.setattr(engine_module.Engine, "__init__", never)
     make(A.TD3PlusBC, cuda_graph=False).fit(dataset(False), n_steps=3, **QUIET)
+
+
+def test_without_capture_batches_still_come_from_the_device(recorded, monkeypatch):
+    captured = fitted()
+    monkeypatch.setattr(engine_module, "recorder_for", lambda device: None)
+    monkeypatch.setattr(loop, "from_device", lambda impl: True)
+    single = fitted()
+    for name, value in captured.impl.state_dict().items():
+        torch.testing.assert_close(single.impl.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    runs = ManyRuns(make(A.TD3PlusBC), seeds=2).fit(dataset(False), n_steps=20, **QUIET)
+    for estimator in runs.estimators_:
+        alone = make(A.TD3PlusBC).set_params(random_state=estimator.random_state)
+        alone.fit(dataset(False), n_steps=20, **QUIET)
+        for name, value in alone.impl.state_dict().items():
+            torch.testing.assert_close(estimator.impl.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_only_plain_batches_come_from_a_gpu(monkeypatch):
+    def impl(cls):
+        found = cls().create_impl((4,), 2).impl
+        found.device = torch.device("cuda", 0)
+        return found
+
+    assert [feeds.from_device(impl(cls)) for cls in (A.TD3PlusBC, A.RLPD, A.AWR, A.CalQL)] == [True, True, False, False]
+    assert not feeds.from_device(A.TD3PlusBC().create_impl((4,), 2).impl)
 
 
 @pytest.mark.parametrize("callback", [None, lambda algo, epoch, total_step: None])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..columns import DeviceColumns, DeviceSampler, fits
 from ..dataset.validation import warn_caller
-from ..impl import COLUMNS, Batch
+from ..impl import COLUMNS, AlgorithmImpl, Batch
 from .engine import FUSED
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ class HostFeed:
 
     def done(self, n: int) -> None:
         pass
+
+
+def from_device(impl: AlgorithmImpl) -> bool:
+    """Whether mini-batches may come from columns beside the networks: on a GPU, for what needs nothing but batches."""
+    return impl.device.type == "cuda" and impl.batch_type is Batch
 
 
 def feed_of(run: OfflineRun) -> Feed:

@@ -26,7 +26,7 @@ from ..logger import Logger, Meter
 from ..metrics.scorer import check_scorer, get_scorer
 from .checks import check_settings
 from .engine import FUSED, Engine, recorder_of
-from .feeds import Feed, feed_of
+from .feeds import Feed, feed_of, from_device
 from .run import Callback, Run, Scorer, at_least_one, callback_list
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ class OfflineRun(Run):
         self.feed: Feed | None = None
         self.fed_as: tuple[Any, ...] = ()
         self.recorder = recorder_of(self.algo)
-        if self.recorder is None:
+        self.has_engine = self.recorder is not None or from_device(self.algo.impl)
+        if not self.has_engine:
             self.current_sampler()
 
     def window(self) -> tuple[int, int, int, float]:
@@ -192,7 +193,7 @@ class OfflineRun(Run):
         return algo.batch_size, algo.n_frames, getattr(algo, "n_steps", 1), getattr(algo, "gamma", 1.0)
 
     def current_engine(self) -> Engine:
-        """What launches captured updates, for the present window."""
+        """What launches updates, for the present window."""
         feed = self.current_feed()
         if self.engine is None or self.engine.feed is not feed:
             self.engine = Engine(self.algo.impl, feed, self.recorder)
@@ -219,8 +220,8 @@ class OfflineRun(Run):
 
     def train(self, epoch: int, n_steps: int, n_epochs: int) -> dict[str, float]:
         """The updates of one epoch; their mean metrics."""
-        if self.recorder is not None:
-            return self.train_captured(epoch, n_steps, n_epochs)
+        if self.has_engine:
+            return self.train_by_engine(epoch, n_steps, n_epochs)
         algo, impl, sample = self.algo, self.algo.impl, self.current_sampler().sample
         meter, device, scalers = Meter(), impl.device, algo.fitted_scalers_
         with training_mode(impl), algo.stream_, self.progress(epoch, n_steps, n_epochs) as bar:
@@ -238,8 +239,8 @@ class OfflineRun(Run):
                 meter.add_time("time_step", perf_counter() - start)
         return self.means(meter)
 
-    def train_captured(self, epoch: int, n_steps: int, n_epochs: int) -> dict[str, float]:
-        """``train`` where the device repeats what it has been shown."""
+    def train_by_engine(self, epoch: int, n_steps: int, n_epochs: int) -> dict[str, float]:
+        """``train`` where the device gathers batches, or repeats what it has been shown."""
         algo, impl, meter = self.algo, self.algo.impl, Meter()
         engine = self.current_engine()
         with training_mode(impl), algo.stream_, self.progress(epoch, n_steps, n_epochs) as bar:

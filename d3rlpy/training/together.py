@@ -71,8 +71,8 @@ def train_epoch(runs: list[OfflineRun], epoch: int, n_steps: int, last: int, bar
 def train_as_one(runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> list[dict[str, float]]:
     """``train_epoch``, updating all as one."""
     joint = Joint([run.algo for run in runs])
-    if runs[0].recorder is not None:
-        return train_captured(joint, runs, epoch, n_steps, bar)
+    if runs[0].has_engine:
+        return train_by_engine(joint, runs, epoch, n_steps, bar)
     meter = Meter()
     for run in runs:
         run.current_sampler()
@@ -94,14 +94,14 @@ def train_as_one(runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> 
     return [run.means(own) for run, own in zip(runs, meter.split(len(runs)), strict=True)]
 
 
-def train_captured(joint: Joint, runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> list[dict[str, float]]:
-    """``train_as_one`` where the device repeats what it has been shown."""
+def train_by_engine(joint: Joint, runs: list[OfflineRun], epoch: int, n_steps: int, bar: Any) -> list[dict[str, float]]:
+    """``train_as_one`` where the device gathers batches, or repeats what it has been shown."""
     meter, recorder = Meter(), runs[0].recorder
     feeds = [run.current_feed() for run in runs]
     start, k = perf_counter(), 1 if runs[0].callbacks else FUSED
     with joint.training() as impl:
-        assert recorder is not None
-        recorder.register(joint.members.generators)
+        if recorder is not None:
+            recorder.register(joint.members.generators)
         engine = Engine(impl, JointFeed(joint, feeds), recorder, joint)
         for first in range(0, n_steps, k):
             n = min(k, n_steps - first)
