@@ -399,6 +399,9 @@ DEFAULTS = {
     "RandomPolicy": {"distribution": "uniform", "normal_std": 1.0, "action_scaler": None},
 }
 DEFAULTS["CalQL"] = DEFAULTS["CQL"]  # as in release 2.8.1, the first that has both
+OF_THE_LIBRARY = {"cuda_graph", "precision", "random_state", "use_gpu"}
+"""Parameters that say how to compute, and not what."""
+
 OURS = {
     "DiscreteSAC": {"target_entropy"},
     "PLAS": {"max_latent_action"},
@@ -412,7 +415,7 @@ OURS = {
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults_are_those_of_the_original(name):
     params = getattr(algos, name)().get_params(deep=False)
-    ours = OURS.get(name, set()) | {"cuda_graph", "random_state", "use_gpu"}
+    ours = OURS.get(name, set()) | OF_THE_LIBRARY
     assert {k: v for k, v in params.items() if k not in ours} == DEFAULTS[name]
     assert ours <= params.keys()
 
@@ -434,4 +437,4 @@ FROM_PAPERS = {
 @pytest.mark.parametrize("name", FROM_PAPERS)
 def test_defaults_of_what_the_original_lacks_are_those_of_the_paper(name):
     params = getattr(algos, name)().get_params(deep=False)
-    assert {k: v for k, v in params.items() if k not in ("cuda_graph", "random_state", "use_gpu")} == FROM_PAPERS[name]
+    assert {k: v for k, v in params.items() if k not in OF_THE_LIBRARY} == FROM_PAPERS[name]

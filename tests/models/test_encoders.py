@@ -211,7 +211,7 @@ def test_factory_survives_json_and_clone(factory):
 @pytest.mark.parametrize("method", ["create", "create_with_action"])
 def test_fully_connected_encoders_refuse_images(name, method):
     args = [(4, 84, 84)] if method == "create" else [(4, 84, 84), 2]
-    with pytest.raises(ValueError, match=r"not observations of shape \(4, 84, 84\): use .* 'pixel'"):
+    with pytest.raises(ValueError, match=r"not observations of shape \(4, 84, 84\): images .* 'pixel'"):
         getattr(create_encoder_factory(name), method)(*args)
 
 
