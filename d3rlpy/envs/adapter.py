@@ -7,6 +7,7 @@ neither package is imported here.
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from types import NoneType
 from typing import Any
 
@@ -48,12 +49,12 @@ class EnvAdapter:
         self.discrete, self.action_size = _action_kind(self.env.action_space)
         _silence_gym_checker(self.env)
 
-    @property
+    @cached_property
     def action_low(self) -> np.ndarray:
         """Lower bounds ``(action_size,)`` float32; absent where actions are ids."""
         return self._bound("low")
 
-    @property
+    @cached_property
     def action_high(self) -> np.ndarray:
         """Upper bounds ``(action_size,)`` float32; absent where actions are ids."""
         return self._bound("high")
@@ -67,6 +68,10 @@ class EnvAdapter:
     def takes_seed(self) -> bool:
         """Whether ``reset`` of this environment can be given a seed."""
         return _accepts_seed(self.env) or hasattr(self.env, "seed")
+
+    def clip(self, actions: np.ndarray) -> np.ndarray:
+        """``actions`` moved into the box; ids as they are."""
+        return actions if self.discrete else np.minimum(np.maximum(actions, self.action_low), self.action_high)
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """First observation and info of a new episode.

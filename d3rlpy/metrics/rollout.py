@@ -34,8 +34,6 @@ class EnvironmentScorer:
                 f"epsilon={epsilon} draws uniform actions, but action_space {self.env.env.action_space} has"
                 " no bounds; use epsilon=0"
             )
-        self.low = np.empty(0) if self.env.discrete else self.env.action_low
-        self.high = np.empty(0) if self.env.discrete else self.env.action_high
         self.n_trials = n_trials
         self.epsilon = epsilon
         self.render = render
@@ -62,11 +60,9 @@ class EnvironmentScorer:
                 action = self._random_action(rng)
             else:
                 action = algo.predict(stacked[None])[0]
-            if not self.env.discrete:
-                if not np.isfinite(action).all():
-                    return float("nan")  # of a policy that has diverged
-                action = np.minimum(np.maximum(action, self.low), self.high)
-            observation, reward, terminated, truncated, _ = self.env.step(action)
+            if not np.isfinite(action).all():
+                return float("nan")  # of a policy that has diverged
+            observation, reward, terminated, truncated, _ = self.env.step(self.env.clip(action))
             stacked = frames.push(self._checked(observation, reward))
             total += reward
             over = terminated or truncated
@@ -84,7 +80,7 @@ class EnvironmentScorer:
         """Uniform over the ids, or over the box."""
         if self.env.discrete:
             return rng.integers(self.env.action_size)
-        return rng.uniform(self.low, self.high)
+        return rng.uniform(self.env.action_low, self.env.action_high)
 
 
 def _can_draw_uniformly(env: EnvAdapter) -> bool:

@@ -296,7 +296,8 @@ def ranges(env: EnvAdapter) -> tuple[list[float], list[float]]:
 def eval_seed_of(state: Any) -> int:
     """The seed of evaluations of the run that is to be resumed."""
     if not isinstance(state, dict) or not {"steps", "circumstances", "eval_seed"} <= state.keys():
-        raise ValueError(f"resume={state!r} must be the online_state_ of a fit_online that was interrupted")
+        given = f"a dictionary of {sorted(map(str, state))}" if isinstance(state, dict) else repr(state)
+        raise ValueError(f"resume is {given}, it must be the online_state_ of a fit_online that was interrupted")
     return int(state["eval_seed"])
 
 

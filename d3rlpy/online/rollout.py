@@ -23,10 +23,7 @@ class Bounds:
         self.discrete, self.size, self.space = env.discrete, env.action_size, env.env.action_space
         self.low = np.empty(0) if env.discrete else env.action_low
         self.high = np.empty(0) if env.discrete else env.action_high
-
-    def clip(self, actions: np.ndarray) -> np.ndarray:
-        """``actions`` moved into the box; ids as they are."""
-        return actions if self.discrete else np.minimum(np.maximum(actions, self.low), self.high)
+        self.clip = env.clip
 
     def check_finite(self) -> None:
         """Raise ``ValueError`` if nothing is uniform over the box."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -41,6 +42,11 @@ class Schedule:
     n_updates: int = 1
     update_start_step: int = 0
     random_steps: int = 0
+
+    @cached_property
+    def rhythm(self) -> dict[str, int]:
+        """All of it but the end."""
+        return {name: value for name, value in asdict(self).items() if name != "n_steps"}
 
     def updates_after(self, step: int) -> bool:
         """Whether a round of updates follows this step."""
@@ -125,15 +131,13 @@ class OnlineRun(Run):
 
     def circumstances(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one that was interrupted, in plain values."""
-        schedule = asdict(self.schedule)
-        schedule.pop("n_steps")
         explorer = self.actor.explorer
         return {
             "updates": self.algo.grad_step_,
             "rows": self.buffer.n_rows,
             "shares": list(self.shares()),
             "explorer": None if explorer is None else type(explorer).__name__,
-            "schedule": schedule,
+            "schedule": self.schedule.rhythm,
         }
 
     def get_state(self) -> dict[str, Any]:

@@ -92,10 +92,10 @@ class TestEnvironments:
                 action *= 0
                 return super().step(action)
 
-        for env in (Rude(discrete=False),):
-            buffer = ReplayBuffer(100, env=env)
-            small_sac().fit_online(env, buffer, n_steps=10, random_steps=10, **QUIET)
-            assert (buffer.to_mdp_dataset().actions != 0).any()
+        env = Rude(discrete=False)
+        buffer = ReplayBuffer(100, env=env)
+        small_sac().fit_online(env, buffer, n_steps=10, random_steps=10, **QUIET)
+        assert (buffer.to_mdp_dataset().actions != 0).any()
 
     def test_evaluations_clip_as_training_does(self):
         env, eval_env = (Counter(discrete=False, low=-0.01, high=0.01) for _ in range(2))
@@ -311,7 +311,7 @@ class TestResuming:
 
     @pytest.mark.parametrize("state", [{}, 3, {"a": 1}])
     def test_what_is_no_state(self, state):
-        with pytest.raises(ValueError, match="resume=.* must be the online_state_ of a fit_online"):
+        with pytest.raises(ValueError, match="resume is .* must be the online_state_ of a fit_online"):
             small_dqn().fit_online(Counter(), explorer=GREEDY, n_steps=9, resume=state, **QUIET)
 
     @pytest.mark.parametrize(("change", "text"), [
